@@ -1,0 +1,41 @@
+# Every command a person needs. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help run test test-long lint format bench lock messages
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+run:  ## install what is needed, then serve everything on http://127.0.0.1:18789
+	@$(PYTHON) scripts/install.py run
+	@exec $(BIN)/python manage.py up
+
+test:  ## all tests that take at most ten minutes
+	@$(PYTHON) scripts/install.py development
+	@$(BIN)/python scripts/servers.py scripts/test.sh
+
+test-long:  ## the rest
+	@$(PYTHON) scripts/install.py development
+	@$(BIN)/python scripts/servers.py $(BIN)/python -m pytest -m long
+
+lint:  ## format, rules, types, import contracts, missing migrations
+	@$(PYTHON) scripts/install.py development
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy .
+	$(BIN)/lint-imports
+	$(BIN)/python manage.py makemigrations --check --dry-run --settings clawdbot_site.settings.test
+
+format:  ## rewrite the code in the house format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock:  ## raise the pinned versions in requirements/*.txt
+	$(BIN)/python -m pip install -q uv
+	cd requirements && for name in base gpu production development; do \
+	  ../$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+	    --no-emit-package torch --upgrade -q $$name.in -o $$name.txt; done

@@ -1,0 +1,147 @@
+"""A question -> the bot's text: history, prompt, engine, and what to say when there is no answer."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from bots import prompt
+from bots.leases import Lease
+from bots.models import Bot, Message
+from inference.base import ChatMessage, Finish, GenRequest, Usage
+from inference.errors import BadRequest, InferenceError, QueueFull
+from inference.worker import engine_of
+from monitoring import metrics
+
+logger = logging.getLogger(__name__)
+Status = Message.Status
+LONGEST_ANSWER_S = 600.0
+
+
+@dataclass(slots=True)
+class Answer:
+    """What came of asking the model. ``error`` is for admins; ``text`` is what the person reads either way."""
+
+    text: str
+    finish: Finish
+    usage: Usage = Usage()
+    error: str = ""
+    timings: dict[str, int] = field(default_factory=dict)
+
+
+def answer(question: Message, lease: Lease, show: Callable[[str], None]) -> Answer:
+    """Ask the bot's model; ``show`` gets the whole text so far at each piece. Raises QueueFull and LeaseLost."""
+    bot = question.conversation.bot
+    started = time.monotonic()
+    try:
+        reply = engine_of(bot.model).submit(request_for(question, bot))
+    except QueueFull:
+        raise
+    except InferenceError as error:
+        return failed(bot, str(error), is_our_fault=not isinstance(error, BadRequest))
+    timings, text = {}, ""
+    with lease.working_on(question.pk, reply.cancel):
+        for delta in reply:
+            if delta.kind != "answer" or not delta.text:
+                continue
+            if not text:
+                timings["first_token"] = _ms_since(started)
+            text += delta.text
+            show(text)
+    lease.check()
+    result = reply.result()
+    timings["generate"] = _ms_since(started)
+    _measure(bot, timings, result.usage)
+    if result.finish == "error":
+        return failed(bot, result.error, begun=text, usage=result.usage)
+    return Answer(_signed(result.text, bot), result.finish, result.usage, timings=timings)
+
+
+def request_for(question: Message, bot: Bot) -> GenRequest:
+    wanted = question.details.get("request", {})
+    if "messages" in wanted:
+        given = [ChatMessage(m["role"], m["text"]) for m in wanted["messages"]]
+        messages = prompt.from_client(bot.system_prompt, given)
+    else:
+        messages = prompt.build(bot.system_prompt, history(question, bot), question.text)
+    limits = {"temperature": bot.temperature, "top_p": bot.top_p, "max_tokens": bot.max_tokens}
+    return GenRequest(
+        id=f"{question.pk}.{question.attempts}",
+        messages=messages,
+        sampling=prompt.sampling(wanted, **limits),  # type: ignore[arg-type]  # the three are numbers
+        deadline_s=LONGEST_ANSWER_S,
+        cache_scope=f"{bot.pk}:{question.conversation_id}",
+    )
+
+
+def history(question: Message, bot: Bot) -> list[prompt.Turn]:
+    """The last remembered messages before this question, each answer right after what it answers."""
+    before = Q(received_at__lt=question.received_at) | Q(received_at=question.received_at, pk__lt=question.pk)
+    asked = question.conversation.messages.filter(
+        before, role=Message.Role.USER, status__in=(Status.DELIVERED, Status.UNCONFIRMED)
+    )
+    if question.conversation.context_started_at:
+        asked = asked.filter(received_at__gte=question.conversation.context_started_at)
+    newest = list(asked.order_by("-received_at", "-pk")[: bot.history_messages])
+    replies = {m.reply_to_id: m for m in Message.objects.filter(reply_to__in=newest, is_current=True)}
+    turns = []
+    for message in reversed(newest):
+        turns.append(prompt.Turn(is_bot=False, text=message.text))
+        if message.pk in replies:
+            turns.append(prompt.Turn(is_bot=True, text=_unsigned(replies[message.pk].text, bot)))
+    return turns[-bot.history_messages :] if bot.history_messages else []
+
+
+def failed(bot: Bot, reason: str, *, is_our_fault: bool = True, begun: str = "", usage: Usage = Usage()) -> Answer:  # noqa: B008  (frozen)
+    """A polite word instead of an answer; the reason stays inside."""
+    logger.warning("the model did not answer", extra={"model": bot.model.name, "reason": reason})
+    apology = say("model_failed" if is_our_fault else "bad_question")
+    text = f"{begun}\n\n{apology}" if begun else apology
+    return Answer(text, "error", usage, error=reason or "the model did not answer")
+
+
+def say(what: str) -> str:
+    """A fixed sentence to a person, in the site's language."""
+    return {
+        "model_failed": _("Sorry, I cannot answer right now. Please ask me again later."),
+        "bad_question": _("Sorry, I cannot work with this message. It may be too long: please shorten it."),
+        "too_late": _("Sorry, I could not answer your message in time. Please ask again if you still need an answer."),
+        "unsupported": _("Sorry, I can only read text so far. Please write your question."),
+        "too_many": _("You are writing faster than I may answer. Please wait a minute."),
+        "too_much_today": _("You have used up today's allowance. Please come back tomorrow."),
+        "stopped": _("(stopped)"),
+        "forgotten": _("A new conversation begins. What we said before is forgotten."),
+    }[what]
+
+
+def _signed(text: str, bot: Bot) -> str:
+    return f"{text}\n\n{bot.ai_notice}" if bot.ai_notice and text else text
+
+
+def _unsigned(text: str, bot: Bot) -> str:
+    return text.removesuffix(f"\n\n{bot.ai_notice}") if bot.ai_notice else text
+
+
+def _ms_since(started: float) -> int:
+    return round((time.monotonic() - started) * 1000)
+
+
+def _measure(bot: Bot, timings: dict[str, int], usage: Usage) -> None:
+    metrics.inference(
+        bot.model.name,
+        first_token_s=timings["first_token"] / 1000 if "first_token" in timings else None,
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+    )
+
+
+def queue_ms(question: Message) -> int:
+    return round((timezone.now() - question.received_at).total_seconds() * 1000)
+
+

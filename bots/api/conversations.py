@@ -1,0 +1,143 @@
+"""``conversations/`` and ``messages/``: what was said, how far each answer is, and trying again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import django_filters
+from django.db.models import F, OuterRef, Q, QuerySet, Subquery
+from django.shortcuts import get_object_or_404
+from drf_spectacular.utils import extend_schema, extend_schema_view
+from rest_framework import generics, mixins, serializers, viewsets
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from bots import retrying
+from bots.api.changing import Conflict
+from bots.models import Conversation, Message
+
+MESSAGES = {"read": "messages:read", "write": "messages:write"}
+UUID = "[0-9a-fA-F-]{32,36}"
+
+
+class ConversationSerializer(serializers.ModelSerializer[Conversation]):
+    bot = serializers.SlugRelatedField[Any](slug_field="slug", read_only=True)
+
+    class Meta:
+        model = Conversation
+        fields = [
+            "id",
+            "bot",
+            "endpoint",
+            "platform",
+            "chat_type",
+            "chat_id",
+            "user_id",
+            "user_name",
+            "context_started_at",
+            "created_at",
+        ]
+        read_only_fields = fields
+
+
+class ConversationFilter(django_filters.FilterSet):
+    bot = django_filters.CharFilter(field_name="bot__slug", help_text="The bot's slug.")
+    platform = django_filters.ChoiceFilter(choices=Conversation.Platform.choices)
+    user = django_filters.CharFilter(method="by_user", help_text="The person's id on the platform, or name.")
+    since = django_filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="gte")
+    until = django_filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="lt")
+
+    class Meta:
+        model = Conversation
+        fields: list[str] = []
+
+    def by_user(self, rows: QuerySet[Conversation], name: str, value: str) -> QuerySet[Conversation]:
+        return rows.filter(Q(user_id=value) | Q(user_name=value))
+
+
+class ConversationViewSet(viewsets.ReadOnlyModelViewSet[Conversation]):
+    """Conversations, newest first."""
+
+    queryset = Conversation.objects.select_related("bot")
+    serializer_class = ConversationSerializer
+    required_scopes = MESSAGES
+    filterset_class = ConversationFilter
+    lookup_value_regex = UUID
+    ordering = ("-created_at", "-id")
+
+
+class MessageSerializer(serializers.ModelSerializer[Message]):
+    error = serializers.SerializerMethodField()
+    reply = serializers.UUIDField(read_only=True, allow_null=True, help_text="Of a question: its current answer.")
+
+    class Meta:
+        model = Message
+        fields = [
+            "id",
+            "conversation",
+            "platform",
+            "role",
+            "status",
+            "text",
+            "reply_to",
+            "reply",
+            "is_current",
+            "sender_id",
+            "attempts",
+            "next_attempt_at",
+            "error",
+            "prompt_tokens",
+            "completion_tokens",
+            "finish_reason",
+            "timings",
+            "received_at",
+            "answered_at",
+            "delivered_at",
+        ]
+        read_only_fields = fields
+
+    def get_error(self, row: Message) -> str:
+        """Why it failed; a reply that did not arrive tells its question's reason."""
+        if row.error or row.status not in retrying.RETRIABLE:
+            return row.error
+        return getattr(row, "question_error", None) or ""
+
+
+def messages() -> QuerySet[Message]:
+    reply = Message.objects.filter(reply_to=OuterRef("pk"), is_current=True).values("pk")[:1]
+    return Message.objects.annotate(question_error=F("reply_to__error"), reply=Subquery(reply))
+
+
+@extend_schema_view(get=extend_schema(summary="List a conversation's messages, newest first"))
+class ConversationMessagesView(generics.ListAPIView[Message]):
+    serializer_class = MessageSerializer
+    queryset = Message.objects.none()
+    required_scopes = MESSAGES
+    filter_backends: list[Any] = []
+    ordering = ("-received_at", "-id")
+
+    def get_queryset(self) -> QuerySet[Message]:
+        conversation = get_object_or_404(Conversation, pk=self.kwargs["pk"])
+        return messages().filter(conversation=conversation)
+
+
+class MessageViewSet(mixins.RetrieveModelMixin, viewsets.GenericViewSet[Message]):
+    """Single messages."""
+
+    queryset = messages()
+    serializer_class = MessageSerializer
+    required_scopes = MESSAGES
+    lookup_value_regex = UUID
+
+    @extend_schema(
+        summary="Try a failed or unconfirmed message again", request=None, responses={202: MessageSerializer}
+    )
+    @action(detail=True, methods=["post"])
+    def retry(self, request: Request, pk: str) -> Response:
+        """Of a reply, its question is tried again. Anything that did not fail is answered 409."""
+        try:
+            again = retrying.retry(self.get_object())
+        except retrying.NotRetriable as error:
+            raise Conflict(str(error)) from None
+        return Response(self.get_serializer(messages().get(pk=again.pk)).data, status=202)

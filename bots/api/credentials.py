@@ -1,0 +1,116 @@
+"""``credentials/``: the secrets of apps on chat platforms. Reading them needs the right to change them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.utils.translation import gettext_lazy as _
+from rest_framework import serializers
+
+from bots.api.changing import ResourceViewSet
+from bots.api.secret_fields import AddressField, FingerprintField, SecretField, refuse_moved_secrets
+from integrations.models import Platform, PlatformCredential
+
+IDENTITY = ("app_id", "app_secret", "base_url")  # a change of these may make it another bot
+
+
+class CredentialSerializer(serializers.ModelSerializer[PlatformCredential]):
+    app_secret = SecretField(help_text="Needed to create; leaving it out later keeps it.")
+    verification_token = SecretField(allow_blank=True, help_text="Feishu only, and needed there.")
+    encrypt_key = SecretField(allow_blank=True, help_text="Feishu: needed unless `allow_unsigned`.")
+    app_secret_fingerprint = FingerprintField("app_secret")
+    verification_token_fingerprint = FingerprintField("verification_token")
+    encrypt_key_fingerprint = FingerprintField("encrypt_key")
+    base_url = AddressField(max_length=300, help_text="Empty: the platform's usual address.")
+
+    class Meta:
+        model = PlatformCredential
+        fields = [
+            "id",
+            "name",
+            "platform",
+            "app_id",
+            "app_secret",
+            "app_secret_fingerprint",
+            "verification_token",
+            "verification_token_fingerprint",
+            "encrypt_key",
+            "encrypt_key_fingerprint",
+            "robot_code",
+            "corp_id",
+            "allow_unsigned",
+            "base_url",
+            "card_template_id",
+            "rotate_by",
+            "created_at",
+            "updated_at",
+        ]
+        read_only_fields = ["rotate_by"]
+        validators: list[Any] = []  # the app's uniqueness is checked below, in words
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        row = self.instance if isinstance(self.instance, PlatformCredential) else None
+        errors = refuse_moved_secrets(row, attrs, PlatformCredential.SECRETS[:1])
+        wanted = _Wanted(row, attrs)
+        errors |= wanted.missing() | wanted.clash()
+        if errors:
+            raise serializers.ValidationError(errors)
+        return attrs
+
+    def update(self, instance: PlatformCredential, validated_data: dict[str, Any]) -> PlatformCredential:
+        is_another = any(validated_data.get(name, held) != held for name, held in _identity(instance).items())
+        if is_another:
+            validated_data["own_id"] = ""  # learned anew when it is needed
+        return super().update(instance, validated_data)
+
+
+class _Wanted:
+    """The row as it would be."""
+
+    def __init__(self, row: PlatformCredential | None, given: dict[str, Any]) -> None:
+        self._row, self._given = row, given
+        self._platform = self._value("platform")
+
+    def _value(self, name: str) -> Any:
+        return self._given.get(name, getattr(self._row, name, ""))
+
+    def missing(self) -> dict[str, Any]:
+        errors: dict[str, Any] = {}
+        if not self._value("app_secret"):
+            errors["app_secret"] = _("Every app has one: copy it from the platform's console.")
+        if self._row and self._platform != self._row.platform:
+            errors["platform"] = _("An app stays on its platform. Make another credential.")
+        if self._platform == Platform.FEISHU:
+            errors |= self._missing_for_feishu()
+        return errors
+
+    def _missing_for_feishu(self) -> dict[str, Any]:
+        errors: dict[str, Any] = {}
+        if not self._value("verification_token"):
+            errors["verification_token"] = _("Feishu apps have one: copy it from Events & Callbacks.")
+        if not self._value("encrypt_key") and not self._value("allow_unsigned"):
+            errors["encrypt_key"] = _(
+                "Set an Encrypt Key in Feishu's console: without one callbacks are not signed. "
+                "To accept that risk, send `allow_unsigned` as true."
+            )
+        return errors
+
+    def clash(self) -> dict[str, Any]:
+        same = PlatformCredential.objects.filter(platform=self._platform, app_id=self._value("app_id"))
+        if not (same.exclude(pk=self._row.pk) if self._row else same).exists():
+            return {}
+        return {"app_id": _("There is a credential for this app already. Change that one.")}
+
+
+def _identity(row: PlatformCredential) -> dict[str, str]:
+    return {name: getattr(row, name) for name in IDENTITY}
+
+
+class CredentialViewSet(ResourceViewSet):
+    """Platform credentials. Secrets are never returned, only fingerprints."""
+
+    queryset = PlatformCredential.objects.all()
+    serializer_class = CredentialSerializer
+    required_scopes = {"read": "bots:write", "write": "bots:write"}
+    lookup_value_regex = "[0-9a-fA-F-]{32,36}"
+    filterset_fields = ["platform", "app_id", "name"]

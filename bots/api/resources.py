@@ -1,0 +1,28 @@
+"""Which resources hang below ``/api/v1/``, and where."""
+
+from __future__ import annotations
+
+from django.urls import path
+from rest_framework.routers import BaseRouter
+
+from bots.api.asking import AskView
+from bots.api.bots import BotViewSet
+from bots.api.conversations import ConversationMessagesView, ConversationViewSet, MessageViewSet
+from bots.api.credentials import CredentialViewSet
+from bots.api.endpoints import EndpointViewSet, PushView
+from bots.api.language_models import LanguageModelViewSet
+
+urlpatterns = [
+    path("bots/<slug:slug>/messages/", AskView.as_view(), name="bot-messages"),
+    path("endpoints/<uuid:pk>/push/", PushView.as_view(), name="endpoint-push"),
+    path("conversations/<uuid:pk>/messages/", ConversationMessagesView.as_view(), name="conversation-messages"),
+]
+
+
+def register(router: BaseRouter) -> None:
+    router.register("models", LanguageModelViewSet, basename="model")
+    router.register("bots", BotViewSet, basename="bot")
+    router.register("credentials", CredentialViewSet, basename="credential")
+    router.register("endpoints", EndpointViewSet, basename="endpoint")
+    router.register("conversations", ConversationViewSet, basename="conversation")
+    router.register("messages", MessageViewSet, basename="message")

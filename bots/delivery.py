@@ -1,0 +1,189 @@
+"""The open reply: what the model writes, made visible at the platform's pace, then sent for good.
+
+Knows adapters only by their interface. The engine's thread never waits for a platform here: a flusher of its own calls
+``show`` with the newest text.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import threading
+import time
+from datetime import timedelta
+
+from django.db import connection
+from django.utils import timezone
+
+from bots.journal import DatabaseJournal
+from bots.models import Bot, Message
+from integrations.base import Credentials, ReplyStream, ReplyTarget
+from integrations.errors import OutcomeUnknown, PlatformError
+from integrations.registry import adapter_for
+from integrations.web import live
+from monitoring import metrics
+
+logger = logging.getLogger(__name__)
+Status = Message.Status
+GIVE_UP_AFTER = timedelta(days=3)
+LONGEST_WAIT_S = 300.0
+NO_CREDENTIALS = Credentials(id="", platform="web", app_id="", api_url="")
+
+
+class OpenReply:
+    """One reply under way. ``write`` never blocks; ``finish`` returns when the person can see the whole answer."""
+
+    def __init__(self, question: Message, reply: Message) -> None:
+        self.question, self.reply = question, reply
+        bot = question.conversation.bot
+        self._stream = _stream(question, reply, bot)
+        self._is_shown = question.platform == "web" or bot.reply_mode == Bot.ReplyMode.STREAM
+        self._flusher: _Flusher | None = None
+
+    def write(self, text: str) -> None:
+        """Show the whole text so far, now or soon."""
+        if not self._is_shown or not text.strip():
+            return
+        if self._stream.interval_s == 0:
+            self._stream.show(text)
+            return
+        if self._flusher is None:
+            self._flusher = _Flusher(self._stream)
+        self._flusher.newest(text)
+
+    def finish(self, text: str) -> None:
+        """Raises PlatformError and OutcomeUnknown as ReplyStream.finish does."""
+        self.close()
+        self._stream.finish(text)
+
+    def close(self) -> None:
+        """Stop showing; safe to call twice."""
+        if self._flusher:
+            self._flusher.stop()
+
+
+def _stream(question: Message, reply: Message, bot: Bot) -> ReplyStream:
+    streaming = bot.reply_mode == Bot.ReplyMode.STREAM
+    return adapter_for(question.platform).open_reply(
+        credentials_of(question), target_of(question), DatabaseJournal(reply), streaming=streaming
+    )
+
+
+def credentials_of(question: Message) -> Credentials:
+    endpoint = question.conversation.endpoint
+    if endpoint is None and question.platform != "web":
+        raise PlatformError("The endpoint of this conversation was deleted.", permanent=True)
+    return endpoint.credential.values() if endpoint else NO_CREDENTIALS
+
+
+def target_of(question: Message) -> ReplyTarget:
+    if question.platform == "web":
+        return ReplyTarget(chat_id="", chat_type="direct", message_id=str(question.pk))
+    return ReplyTarget(**question.details["target"], webhook_url=question.session_url)
+
+
+class _Flusher:
+    """A thread that shows the newest text, not more often than the platform likes. Lost steps are repaired later."""
+
+    def __init__(self, stream: ReplyStream) -> None:
+        self._stream, self._text, self._ended = stream, "", False
+        self._wake = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="flusher", daemon=True)
+        self._thread.start()
+
+    def newest(self, text: str) -> None:
+        with self._wake:
+            self._text = text
+            self._wake.notify()
+
+    def stop(self) -> None:
+        with self._wake:
+            self._ended = True
+            self._wake.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        shown = ""
+        with contextlib.closing(connection):
+            while (text := self._wait_for_more_than(shown)) is not None:
+                pause_s = self._show(text)
+                shown = text
+                self._sleep(pause_s)
+
+    def _wait_for_more_than(self, shown: str) -> str | None:
+        with self._wake:
+            self._wake.wait_for(lambda: self._ended or self._text != shown)
+            return None if self._ended else self._text
+
+    def _show(self, text: str) -> float:
+        """Returns how long to wait before the next step."""
+        try:
+            self._stream.show(text)
+        except PlatformError as error:
+            logger.info("a step of a streamed reply was refused", extra={"reason": str(error)})
+            return max(error.retry_after_s or 0.0, 2 * self._stream.interval_s)
+        return self._stream.interval_s
+
+    def _sleep(self, pause_s: float) -> None:
+        with self._wake:
+            self._wake.wait_for(lambda: self._ended, timeout=pause_s)
+
+
+def send(question: Message, open_reply: OpenReply) -> bool:
+    """Make the stored answer visible for good and settle the question; False when it must be tried again later."""
+    started = time.monotonic()
+    try:
+        open_reply.finish(open_reply.reply.text)
+    except OutcomeUnknown as error:
+        settle(question, open_reply.reply, Status.UNCONFIRMED, str(error))
+    except PlatformError as error:
+        return _postpone_or_fail(question, open_reply.reply, error)
+    else:
+        question.timings["deliver"] = round((time.monotonic() - started) * 1000)
+        settle(question, open_reply.reply, Status.FAILED if question.error else Status.DELIVERED, question.error)
+    return True
+
+
+def _postpone_or_fail(question: Message, reply: Message, error: PlatformError) -> bool:
+    gives_up = error.permanent or timezone.now() - question.received_at > GIVE_UP_AFTER
+    if gives_up:
+        settle(question, reply, Status.FAILED, str(error))
+        return True
+    wait_s = error.retry_after_s or min(LONGEST_WAIT_S, 2.0 ** min(question.attempts, 8))
+    postpone(question, wait_s * random.uniform(1.0, 1.3), str(error))  # noqa: S311  (jitter, no secret)
+    return False
+
+
+def postpone(question: Message, wait_s: float, reason: str) -> None:
+    """Leave the question waiting; the sweeper rings again when its time has come."""
+    question.next_attempt_at = timezone.now() + timedelta(seconds=wait_s)
+    question.attempts += 1
+    question.details["last_trouble"] = reason[:500]
+    question.save(update_fields=["next_attempt_at", "attempts", "details"])
+    logger.info("delivery will be tried again", extra={"message_id": str(question.pk), "wait_s": round(wait_s, 1)})
+
+
+def settle(question: Message, reply: Message | None, status: str, error: str = "") -> None:
+    """Write the outcome of a question (and its reply) and tell whoever follows it."""
+    now = timezone.now()
+    question.status, question.error, question.next_attempt_at = status, error[:500], None
+    question.delivered_at = now if status == Status.DELIVERED else None
+    question.timings["total"] = round((now - question.received_at).total_seconds() * 1000)
+    question.save(update_fields=["status", "error", "next_attempt_at", "delivered_at", "timings", "attempts"])
+    if reply:
+        reply.status, reply.delivered_at = status, question.delivered_at
+        reply.save(update_fields=["status", "delivered_at"])
+    live.settle(str(question.pk))
+    _count(question)
+
+
+def _count(question: Message) -> None:
+    metrics.message(question.platform, question.conversation.bot.slug, question.status)
+    for stage, milliseconds in question.timings.items():
+        metrics.stage(stage, milliseconds / 1000)
+    level = logging.WARNING if question.status in (Status.FAILED, Status.UNCONFIRMED) else logging.INFO
+    fields = {"message_id": str(question.pk), "status": question.status, "reason": question.error}
+    logger.log(level, "question settled", extra=fields)
+
+

@@ -1,0 +1,45 @@
+"""Wakes a worker. Nothing depends on it: a lost ring is made good by the sweeper.
+
+Rings leave by a thread of their own, so that a broker that is down costs the caller nothing (measured: ``delay`` blocks
+up to 6 s then).
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from uuid import UUID
+
+from celery import current_app
+from kombu.exceptions import OperationalError
+
+logger = logging.getLogger(__name__)
+ANSWER, DELIVER = "bots.tasks.answer_conversation", "bots.tasks.deliver_reply"
+MOST_WAITING = 10_000
+
+_rings: queue.Queue[tuple[str, str, str]] = queue.Queue(MOST_WAITING)
+_start = threading.Lock()
+_threads: list[threading.Thread] = []
+
+
+def ring(conversation_id: UUID, queue_name: str, *, needs_answer: bool = True) -> None:
+    """Ask a worker to look at a conversation. Never blocks, never raises."""
+    task, name = (ANSWER, queue_name) if needs_answer else (DELIVER, "delivery")
+    try:
+        _rings.put_nowait((task, name, str(conversation_id)))
+    except queue.Full:
+        return  # the broker is down for long: the sweeper will ring
+    with _start:
+        if not _threads:
+            _threads.append(threading.Thread(target=_ring_all, name="doorbell", daemon=True))
+            _threads[0].start()
+
+
+def _ring_all() -> None:
+    while True:
+        task, name, conversation_id = _rings.get()
+        try:
+            current_app.send_task(task, (conversation_id,), queue=name, retry=False)
+        except OperationalError:
+            logger.warning("the broker cannot be reached; the sweeper will ring again")

@@ -1,0 +1,96 @@
+"""The embedded mode: site, workers and scheduler as threads of one process. The same code as the production shape; only
+the broker, the channel layer and the cache are in memory.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import threading
+from pathlib import Path
+from typing import IO
+
+from celery import Celery
+from celery.beat import EmbeddedService
+from celery.worker import WorkController
+from django.core.management.base import CommandError
+
+from bots import leases, workers
+from inference.models import LanguageModel
+from inference.worker import close_all
+
+INFERENCE_THREADS, OTHER_THREADS = 16, 4
+
+
+def lock(data_dir: Path) -> IO[str]:
+    """Held for the life of the process: two embedded sites on one data folder would be two brokers."""
+    file = (data_dir / "site.lock").open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise CommandError(f"ClawdBot is already running on {data_dir}. Stop it, or set CLAWDBOT_DATA_DIR.") from None
+    file.truncate(0)
+    file.write(f"{os.getpid()}\n")
+    file.flush()
+    return file
+
+
+class Workers:
+    """The Celery workers and the scheduler of this process."""
+
+    def __init__(self) -> None:
+        self._workers = [
+            _worker("inference", _inference_queues(), INFERENCE_THREADS),
+            _worker("delivery", ["delivery", "default"], OTHER_THREADS),
+        ]
+        self._threads = [threading.Thread(target=w.start, name=f"worker-{w.hostname}", daemon=True) for w in self._workers]
+        self._beat = EmbeddedService(_app("beat"), thread=True)
+        self._beat.daemon = True
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+        self._beat.start()
+        workers.warm_up(_inference_queues())
+
+    def stop(self) -> None:
+        """Take nothing new; let answers end for workers.DRAIN_S; cut the rest, which is begun anew at the next start."""
+        self._beat.stop()
+        deadline = threading.Timer(workers.DRAIN_S, leases.cancel_all)
+        deadline.start()
+        stopping = [threading.Thread(target=worker.stop, daemon=True) for worker in self._workers]
+        for thread in stopping:
+            thread.start()
+        for thread in stopping:
+            thread.join(workers.DRAIN_S + 10)
+        deadline.cancel()
+        close_all()
+
+
+def _app(name: str) -> Celery:
+    """An app of its own: the queues that a worker listens to are kept on the app. Shared tasks belong to all apps."""
+    app = Celery(f"clawdbot-{name}", set_as_current=False)
+    app.config_from_object("django.conf:settings", namespace="CELERY")
+    app.autodiscover_tasks(force=True)
+    return app
+
+
+def _worker(name: str, queues: list[str], threads: int) -> WorkController:
+    return WorkController(
+        app=_app(name),
+        hostname=f"{name}@embedded",
+        pool_cls="threads",
+        concurrency=threads,
+        queues=queues,
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        loglevel=logging.WARNING,
+    )
+
+
+def _inference_queues() -> list[str]:
+    """Every queue that a model names; one process serves them all here."""
+    named = set(LanguageModel.objects.values_list("queue", flat=True))
+    return sorted({"inference", *named})

@@ -1,0 +1,52 @@
+"""What /metrics and /readyz show of the message path. Asked for when somebody scrapes, never counted along the way."""
+
+from __future__ import annotations
+
+from django.db.models import Count, Min, Q
+from django.utils import timezone
+
+from bots.models import Message
+from monitoring import metrics
+
+Status = Message.Status
+ABANDONED_AFTER_S = 60.0
+
+
+def register() -> None:
+    metrics.register_gauge("clawdbot_queue_depth", queue_depth)
+    metrics.register_gauge("clawdbot_queue_oldest_seconds", queue_oldest_s)
+    metrics.register_gauge("clawdbot_dead_letters", dead_letters)
+
+
+def _waiting() -> dict[str, dict[str, object]]:
+    """Per queue: answers are asked of the model's queue, stored ones of ``delivery``."""
+    rows = Message.objects.waiting().order_by().values("conversation__bot__model__queue")
+    rows = rows.annotate(
+        asked=Count("pk", filter=~Q(status=Status.ANSWERED)),
+        asked_since=Min("received_at", filter=~Q(status=Status.ANSWERED)),
+        stored=Count("pk", filter=Q(status=Status.ANSWERED)),
+        stored_since=Min("received_at", filter=Q(status=Status.ANSWERED)),
+    )
+    return {str(row["conversation__bot__model__queue"]): dict(row) for row in rows}
+
+
+def queue_depth() -> dict[str, float]:
+    waiting = _waiting()
+    depth = {queue: float(str(row["asked"])) for queue, row in waiting.items()} or {"inference": 0.0}
+    depth["delivery"] = float(sum(int(str(row["stored"])) for row in waiting.values()))
+    return depth
+
+
+def queue_oldest_s() -> dict[str, float]:
+    now, waiting = timezone.now(), _waiting()
+
+    def age(since: object) -> float:
+        return max(0.0, (now - since).total_seconds()) if since else 0.0  # type: ignore[operator]
+
+    oldest = {queue: age(row["asked_since"]) for queue, row in waiting.items()} or {"inference": 0.0}
+    oldest["delivery"] = max((age(row["stored_since"]) for row in waiting.values()), default=0.0)
+    return oldest
+
+
+def dead_letters() -> float:
+    return float(Message.objects.filter(status__in=(Status.FAILED, Status.UNCONFIRMED)).count())

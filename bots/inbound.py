@@ -1,0 +1,76 @@
+"""What a platform's event means for us, whichever way it came: webhook or long connection."""
+
+from __future__ import annotations
+
+import threading
+import time
+from uuid import UUID
+
+from django.db import connection
+from django.utils import timezone
+
+from bots import doorbell, intake, turns
+from bots.models import Endpoint, Message
+from integrations.base import Inbound, IncomingMessage, Recalled
+from integrations.models import Platform, PlatformCredential
+
+FLUSH_S = 2.0
+
+
+def handle(endpoint: Endpoint, event: Inbound) -> intake.Draft | None:
+    """Act on an authentic event; a Draft is a message that the caller must hand to intake.accept."""
+    if isinstance(event, Recalled):
+        recall(endpoint.credential, event.message_id)
+    if not isinstance(event, IncomingMessage):
+        return None
+    pin_company(endpoint.credential, event)
+    return intake.draft(endpoint, event)
+
+
+def recall(credential: PlatformCredential, message_id: str) -> None:
+    """A message taken back before it is answered is not answered."""
+    rows = Message.objects.filter(platform=credential.platform, app_id=credential.app_id, external_id=message_id)
+    if turns.request_cancel(rows):
+        for conversation_id, queue in rows.values_list("conversation_id", "conversation__bot__model__queue"):
+            doorbell.ring(conversation_id, queue)
+
+
+def pin_company(credential: PlatformCredential, incoming: IncomingMessage) -> None:
+    """DingTalk signs no body, so the first authenticated message fixes the company for good (rule W1)."""
+    if credential.platform == Platform.DINGTALK and incoming.tenant_id and not credential.corp_id:
+        PlatformCredential.objects.filter(pk=credential.pk, corp_id="").update(corp_id=incoming.tenant_id)
+
+
+class _Pulse:
+    """Notes when each endpoint was last heard; written every FLUSH_S, never once a message."""
+
+    def __init__(self) -> None:
+        self._heard: set[UUID] = set()
+        self._guard = threading.Lock()
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def note(self, endpoint_id: UUID) -> None:
+        with self._guard:
+            self._heard.add(endpoint_id)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="endpoint-pulse", daemon=True)
+                self._thread.start()
+        self._wake.set()
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait()
+            time.sleep(FLUSH_S)
+            self._wake.clear()
+            with self._guard:
+                heard, self._heard = self._heard, set()
+            Endpoint.objects.filter(pk__in=heard).update(last_event_at=timezone.now())
+            connection.close()
+
+
+_pulse = _Pulse()
+
+
+def heard_from(endpoint: Endpoint) -> None:
+    _pulse.note(endpoint.pk)

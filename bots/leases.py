@@ -1,0 +1,170 @@
+"""Who works on a conversation. A claim is a conditional UPDATE with an owner, a fencing number and a heartbeat.
+
+A second run finds nothing to claim; a dead worker's claim lapses after LAPSE_S. One watcher thread a process renews
+what the process holds and learns which answers people cancelled; it also tells a holder that its claim was lost.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+from django.db import DatabaseError, close_old_connections, connection
+from django.db.models import F, Q, QuerySet
+from django.utils import timezone
+
+from bots.errors import LeaseLost
+from bots.models import Conversation, Message
+
+logger = logging.getLogger(__name__)
+LAPSE_S = 12.0
+RENEW_S = 3.0
+LOOK_S = 0.3  # how soon a cancelled answer stops, at the latest
+OWNER = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"[:64]
+
+
+class Lease:
+    """A conversation held by this thread."""
+
+    def __init__(self, conversation_id: UUID, fence: int) -> None:
+        self.conversation_id, self.fence = conversation_id, fence
+        self._lost = threading.Event()
+        self._message_id: UUID | None = None
+        self._cancel: Callable[[], None] | None = None
+
+    @contextmanager
+    def working_on(self, message_id: UUID, cancel: Callable[[], None]) -> Iterator[None]:
+        """While inside, ``cancel`` is called when the message is cancelled or the lease is lost."""
+        self._message_id, self._cancel = message_id, cancel
+        try:
+            yield
+        finally:
+            self._message_id = self._cancel = None
+
+    def check(self) -> None:
+        """Raise LeaseLost when another worker may hold the conversation."""
+        if self._lost.is_set():
+            raise LeaseLost(str(self.conversation_id))
+
+    def cancel(self, message_id: UUID | None = None) -> None:
+        """Stop what is being answered, if it is this message (None: whatever it is)."""
+        cancel = self._cancel
+        if cancel and message_id in (None, self._message_id):
+            cancel()
+
+    def lose(self) -> None:
+        self._lost.set()
+        self.cancel()
+
+    @property
+    def message_id(self) -> UUID | None:
+        return self._message_id
+
+
+@contextmanager
+def hold(conversation_id: UUID) -> Iterator[Lease | None]:
+    """Claim a conversation; None when another worker has it."""
+    lease = _claim(conversation_id)
+    if lease is None:
+        yield None
+        return
+    _watcher.add(lease)
+    try:
+        yield lease
+    finally:
+        _watcher.remove(lease)
+        _held(lease).update(lease_owner="", lease_until=None)
+
+
+def _claim(conversation_id: UUID) -> Lease | None:
+    now = timezone.now()
+    free = Q(lease_until__isnull=True) | Q(lease_until__lt=now)
+    claimed = Conversation.objects.filter(free, pk=conversation_id).update(
+        lease_owner=OWNER, lease_fence=F("lease_fence") + 1, lease_until=now + timedelta(seconds=LAPSE_S)
+    )
+    if not claimed:
+        return None
+    fence = Conversation.objects.values_list("lease_fence", flat=True).get(pk=conversation_id)
+    return Lease(conversation_id, fence)
+
+
+def _held(lease: Lease) -> QuerySet[Conversation]:
+    return Conversation.objects.filter(pk=lease.conversation_id, lease_owner=OWNER, lease_fence=lease.fence)
+
+
+class _Watcher:
+    """Looks at the database every LOOK_S while this process holds anything; sleeps otherwise."""
+
+    def __init__(self) -> None:
+        self._held: dict[UUID, Lease] = {}
+        self._wake = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def add(self, lease: Lease) -> None:
+        with self._wake:
+            lapsed = self._held.get(lease.conversation_id)
+            self._held[lease.conversation_id] = lease
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="lease-watcher", daemon=True)
+                self._thread.start()
+            self._wake.notify()
+        if lapsed:
+            lapsed.lose()
+
+    def remove(self, lease: Lease) -> None:
+        with self._wake:
+            if self._held.get(lease.conversation_id) is lease:
+                del self._held[lease.conversation_id]
+
+    def leases(self) -> list[Lease]:
+        with self._wake:
+            return list(self._held.values())
+
+    def _run(self) -> None:
+        renewed_at = time.monotonic()
+        while True:
+            with self._wake:
+                while not self._held:
+                    connection.close()
+                    self._wake.wait()
+            try:
+                self._look()
+                if time.monotonic() - renewed_at >= RENEW_S:
+                    self._renew()
+                    renewed_at = time.monotonic()
+            except DatabaseError:
+                logger.warning("leases could not be renewed", exc_info=True)
+                close_old_connections()
+            time.sleep(LOOK_S)
+
+    def _look(self) -> None:
+        """Cancel the answers that people stopped or took back."""
+        working = {lease.message_id: lease for lease in self.leases() if lease.message_id}
+        stopped = Message.objects.filter(pk__in=working, cancel_requested_at__isnull=False)
+        for message_id in stopped.values_list("pk", flat=True):
+            working[message_id].cancel(message_id)
+
+    def _renew(self) -> None:
+        mine = {lease.conversation_id: lease for lease in self.leases()}
+        rows = Conversation.objects.filter(pk__in=mine, lease_owner=OWNER)
+        rows.update(lease_until=timezone.now() + timedelta(seconds=LAPSE_S))
+        alive = set(rows.values_list("pk", "lease_fence"))
+        for lease in mine.values():
+            if (lease.conversation_id, lease.fence) not in alive and lease in self.leases():
+                lease.lose()
+
+
+_watcher = _Watcher()
+
+
+def cancel_all() -> None:
+    """Stop every answer of this process (it is shutting down); their messages stay waiting for the next worker."""
+    for lease in _watcher.leases():
+        lease.lose()

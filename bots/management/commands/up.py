@@ -1,0 +1,117 @@
+"""``manage.py up``: everything from one foreground command."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+import sys
+import threading
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError
+from django.db import OperationalError, connection
+
+from bots import embedded, seed
+
+
+class Command(BaseCommand):
+    help = "Migrate, seed and serve: site, workers and scheduler in one process (the embedded mode), or the site alone."
+    requires_system_checks: list[str] = []  # run below, after the database exists
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--host", default=settings.HOST)
+        parser.add_argument("--port", type=int, default=settings.PORT)
+
+    def handle(self, *args: Any, host: str, port: int, **options: Any) -> None:
+        data_dir = Path(settings.DATA_DIR)
+        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = embedded.lock(data_dir) if settings.EMBEDDED else None
+        check_port(host, port)
+        self._prepare()
+        workers = embedded.Workers() if settings.EMBEDDED else None
+        server = make_server(host, port, lambda: self._ready(host, port))
+        stop_on_signals(workers)
+        if workers:
+            workers.start()
+        server.run()
+        if lock:
+            lock.close()
+        sys.stdout.flush()
+        os._exit(0)  # daemon threads of libraries would hold the exit up for seconds
+
+    def _prepare(self) -> None:
+        try:
+            connection.ensure_connection()
+        except OperationalError as error:
+            reason = str(error).strip().splitlines()[0]
+            raise CommandError(f"The database cannot be reached: {reason}. Check DATABASE_URL.") from None
+        call_command("migrate", verbosity=0, interactive=False)
+        call_command("check", verbosity=0, fail_level="ERROR")
+        seed.seed()
+        call_command("collectstatic", verbosity=0, interactive=False)
+        connection.close()
+
+    def _ready(self, host: str, port: int) -> None:
+        self.stdout.write(f"ClawdBot is ready: http://{host}:{port}/admin/")
+        where = "the one you set" if settings.ADMIN_PASSWORD else f"in {seed.password_file()}"
+        self.stdout.write(f"Sign in as {seed.ADMIN}; the password is {where}. Ctrl-C stops it.")
+        self.stdout.flush()
+
+
+def check_port(host: str, port: int) -> None:
+    """A taken port is said in one sentence, before anything else is started."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            taken = error.errno == errno.EADDRINUSE
+            reason = "is taken by another program" if taken else f"cannot be opened ({error.strerror})"
+            raise CommandError(f"Port {port} on {host} {reason}. Choose another: CLAWDBOT_PORT=18790 make run") from None
+
+
+def make_server(host: str, port: int, ready: Any) -> Any:
+    """Daphne, its access log off (paths hold secrets), serving the site's ASGI application."""
+    from channels.routing import get_default_application
+    from daphne.server import Server
+
+    address = f"tcp:port={port}:interface={host.replace(':', chr(92) + ':')}"
+    return Server(
+        application=get_default_application(),
+        endpoints=[address],
+        signal_handlers=False,
+        action_logger=None,
+        http_timeout=None,
+        websocket_timeout=-1,
+        application_close_timeout=5,
+        ready_callable=ready,
+        server_name="ClawdBot",
+        verbosity=0,
+    )
+
+
+def stop_on_signals(workers: embedded.Workers | None) -> None:
+    """First drain, then leave: Daphne would cancel what is in flight."""
+    from twisted.internet import reactor
+
+    stopping = threading.Event()
+
+    def stop(signum: int, frame: object) -> None:
+        if not stopping.is_set():
+            stopping.set()
+            threading.Thread(target=drain, name="drain").start()
+
+    def drain() -> None:
+        if workers:
+            workers.stop()
+        reactor.callFromThread(reactor.stop)  # type: ignore[attr-defined]
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)

@@ -1,0 +1,145 @@
+"""Bot: how to answer. Endpoint: a bot joined to a platform app, at an address only the platform knows."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+from django.conf import settings
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from clawdbot_site.security.key_ring import lookup_hash
+from clawdbot_site.security.fields import EncryptedTextField
+from integrations.models import PlatformCredential
+from inference.models import LanguageModel
+from monitoring.ids import uuid7
+
+
+def default_ai_notice() -> str:
+    """Chinese rules want answers marked as made by AI, so there the line is on from the start."""
+    return "以上内容由 AI 生成" if settings.LANGUAGE_CODE.startswith("zh") else ""
+
+
+class Bot(models.Model):
+    class ContextScope(models.TextChoices):
+        SENDER = "sender", _("each person apart")
+        CHAT = "chat", _("the whole chat together")
+        THREAD = "thread", _("each thread apart")
+
+    class GroupPolicy(models.TextChoices):
+        MENTION = "mention", _("only when mentioned")
+        ALL = "all", _("every message")
+
+    class ReplyMode(models.TextChoices):
+        STREAM = "stream", _("as it is written (cards)")
+        TEXT = "text", _("one message when it is complete")
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    slug = models.SlugField(_("slug"), unique=True, help_text=_("Names the bot in addresses and in the API."))
+    name = models.CharField(_("name"), max_length=100)
+    team = models.ForeignKey("security.Team", models.PROTECT, null=True, blank=True, verbose_name=_("team"))
+    model = models.ForeignKey(LanguageModel, models.PROTECT, related_name="bots", verbose_name=_("model"))
+    system_prompt = models.TextField(_("system prompt"), blank=True, max_length=20_000)
+    temperature = models.FloatField(
+        _("temperature"), default=0.7, validators=[MinValueValidator(0.0), MaxValueValidator(2.0)]
+    )
+    top_p = models.FloatField(_("top p"), default=1.0, validators=[MinValueValidator(0.01), MaxValueValidator(1.0)])
+    max_tokens = models.PositiveIntegerField(
+        _("longest answer, tokens"), default=1024, validators=[MinValueValidator(1), MaxValueValidator(131_072)]
+    )
+    history_messages = models.PositiveSmallIntegerField(
+        _("remembered messages"), default=20, validators=[MaxValueValidator(500)]
+    )
+    context_scope = models.CharField(
+        _("context"), max_length=10, choices=ContextScope.choices, default=ContextScope.SENDER
+    )
+    group_policy = models.CharField(
+        _("in groups"), max_length=10, choices=GroupPolicy.choices, default=GroupPolicy.MENTION
+    )
+    reply_mode = models.CharField(_("replies"), max_length=10, choices=ReplyMode.choices, default=ReplyMode.STREAM)
+    welcome_text = models.TextField(_("welcome text"), blank=True, max_length=2000)
+    ai_notice = models.CharField(_("AI notice"), max_length=200, blank=True, default=default_ai_notice)
+    too_late_after_s = models.PositiveIntegerField(
+        _("too late after, seconds"), default=900, validators=[MinValueValidator(30)]
+    )
+    allowed_link_hosts = models.JSONField(_("hosts that links may lead to"), default=list, blank=True)
+    rate_limit_per_user_per_minute = models.PositiveIntegerField(
+        _("messages per person and minute"), default=20, help_text=_("0: no limit.")
+    )
+    daily_tokens_per_user = models.PositiveIntegerField(
+        _("tokens per person and day"), default=0, help_text=_("0: no limit.")
+    )
+    is_enabled = models.BooleanField(_("enabled"), default=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        verbose_name, verbose_name_plural = _("bot"), _("bots")
+        ordering = ["name"]
+        indexes = [models.Index(fields=["-created_at", "-id"], name="bot_newest")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def new_endpoint_key() -> str:
+    """256 bits that cannot be guessed: for DingTalk the address is part of the authentication (rule W1)."""
+    return secrets.token_urlsafe(32)
+
+
+class EndpointQuerySet(models.QuerySet["Endpoint"]):
+    def live(self) -> EndpointQuerySet:
+        return self.filter(is_enabled=True, bot__is_enabled=True)
+
+    def with_key(self, key: str) -> EndpointQuerySet:
+        return self.filter(key_hash=lookup_hash(key))
+
+
+class Endpoint(models.Model):
+    class Mode(models.TextChoices):
+        WEBHOOK = "webhook", _("the platform calls us (webhook)")
+        STREAM = "stream", _("we hold a long connection")
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    bot = models.ForeignKey(Bot, models.CASCADE, related_name="endpoints", verbose_name=_("bot"))
+    credential = models.ForeignKey(
+        PlatformCredential, models.PROTECT, related_name="endpoints", verbose_name=_("credential")
+    )
+    mode = models.CharField(_("mode"), max_length=10, choices=Mode.choices, default=Mode.WEBHOOK)
+    is_enabled = models.BooleanField(_("enabled"), default=True)
+    key = EncryptedTextField(_("address key"), default=new_endpoint_key, editable=False)
+    key_hash = models.CharField(max_length=64, unique=True, editable=False)
+    last_event_at = models.DateTimeField(_("last event"), null=True, editable=False)
+    last_error = models.CharField(_("last error"), max_length=500, blank=True, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    objects = EndpointQuerySet.as_manager()
+
+    class Meta:
+        verbose_name, verbose_name_plural = _("endpoint"), _("endpoints")
+        ordering = ["-created_at"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["credential"],
+                condition=models.Q(is_enabled=True),
+                name="one_enabled_endpoint_per_credential",
+                violation_error_message=_("This credential already has an enabled endpoint. Disable that one first."),
+            )
+        ]
+        indexes = [models.Index(fields=["-created_at", "-id"], name="endpoint_newest")]
+
+    def __str__(self) -> str:
+        return f"{self.bot} · {self.credential}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if not self.key_hash:
+            self.key_hash = lookup_hash(self.key)
+        super().save(*args, **kwargs)
+
+    @property
+    def webhook_url(self) -> str:
+        """The address to paste into the platform's console. Secret: whoever knows it may knock."""
+        return f"{settings.PUBLIC_URL}/webhooks/{self.credential.platform}/{self.key}/"

@@ -1,0 +1,151 @@
+"""Pushes: what the bot says without having been asked. Stored first, then sent like any answer.
+
+A push is a Message with role ``assistant`` and no ``reply_to``, in a conversation of its own for each place it goes to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from bots import delivery, doorbell, leases, web
+from bots.errors import LeaseLost
+from bots.journal import DatabaseJournal
+from bots.models import Conversation, Endpoint, Message
+from bots.models.conversation import MessageQuerySet
+from integrations.base import ReplyTarget
+from integrations.registry import adapter_for
+from monitoring import audit
+
+LONGEST_KEY = 128
+SWEEP_MOST = 500
+
+
+# -- taking one --
+
+
+def accept(endpoint: Endpoint, text: str, *, chat_id: str = "", user_id: str = "", key: str = "") -> Message:
+    """Store Markdown for a chat or a person, durably, and ring. The same ``key`` twice is one push, the first."""
+    target = ReplyTarget(chat_id=chat_id, chat_type="group" if chat_id else "direct", sender_id=user_id)
+    with transaction.atomic():
+        push, is_new = _store(endpoint, target, web.clean(text), key)
+        if is_new:
+            audit.record("message.pushed", target=push, target_label=f"push: {endpoint}")
+            transaction.on_commit(partial(ring, push))
+    return push
+
+
+def ring(push: Message) -> None:
+    doorbell.ring(push.conversation_id, "delivery", needs_answer=False)
+
+
+def _store(endpoint: Endpoint, target: ReplyTarget, text: str, key: str) -> tuple[Message, bool]:
+    values = _values(endpoint, target, text)
+    if not key:
+        return Message.objects.create(**values), True
+    return Message.objects.get_or_create(
+        platform=values.pop("platform"),
+        app_id=values.pop("app_id"),
+        external_id=f"push:{endpoint.pk.hex}:{key}",
+        defaults=values,
+    )
+
+
+def _values(endpoint: Endpoint, target: ReplyTarget, text: str) -> dict[str, Any]:
+    place = {name: value for name, value in asdict(target).items() if name != "webhook_url"}
+    now = timezone.now()
+    return {
+        "conversation": _conversation(endpoint, target),
+        "role": Message.Role.ASSISTANT,
+        "status": Message.Status.ANSWERED,
+        "text": text,
+        "platform": endpoint.credential.platform,
+        "app_id": endpoint.credential.app_id,
+        "details": {"kind": "push", "target": place},
+        "received_at": now,
+        "answered_at": now,
+    }
+
+
+def _conversation(endpoint: Endpoint, target: ReplyTarget) -> Conversation:
+    where = f"chat:{target.chat_id}" if target.chat_id else f"user:{target.sender_id}"
+    conversation, _ = Conversation.objects.get_or_create(
+        bot=endpoint.bot,
+        source=endpoint.pk.hex,
+        scope_key=f"push:{where}",
+        defaults={
+            "endpoint": endpoint,
+            "platform": endpoint.credential.platform,
+            "chat_type": target.chat_type,
+            "chat_id": target.chat_id,
+            "user_id": target.sender_id,
+        },
+    )
+    return conversation
+
+
+# -- sending them --
+
+
+def work(conversation_id: UUID) -> None:
+    """Send what waits in one conversation, oldest first, under its lease; then look once more, as turns.work does."""
+    while True:
+        with leases.hold(conversation_id) as lease:
+            if lease is None:
+                return
+            try:
+                is_empty = _work_off(lease)
+            except LeaseLost:
+                return
+        if not is_empty or not waiting().filter(conversation_id=conversation_id).exists():
+            return
+
+
+def _work_off(lease: leases.Lease) -> bool:
+    """Send push after push; False when one has to wait."""
+    while (push := _oldest(lease.conversation_id)) is not None:
+        lease.check()
+        if push.next_attempt_at and push.next_attempt_at > timezone.now():
+            return False
+        if not delivery.send(push, OpenPush(push)):
+            return False
+    return True
+
+
+def waiting() -> MessageQuerySet:
+    """Pushes not sent yet, in the order in which they must be."""
+    rows = Message.objects.filter(role=Message.Role.ASSISTANT, status=Message.Status.ANSWERED, reply_to__isnull=True)
+    return rows.order_by("received_at", "id")
+
+
+def _oldest(conversation_id: UUID) -> Message | None:
+    related = "conversation__bot", "conversation__endpoint__credential"
+    return waiting().filter(conversation_id=conversation_id).select_related(*related).first()
+
+
+class OpenPush(delivery.OpenReply):
+    """A push on its way: it is its own question and reply, and nothing of it is shown before it is complete."""
+
+    def __init__(self, push: Message) -> None:
+        self.question = self.reply = push
+
+    def finish(self, text: str) -> None:
+        """Raises PlatformError and OutcomeUnknown."""
+        credentials, target = delivery.credentials_of(self.reply), delivery.target_of(self.reply)
+        adapter_for(self.reply.platform).push(credentials, target, text, DatabaseJournal(self.reply))
+
+
+def due() -> Iterator[UUID]:
+    """Conversations with pushes that are due and that nobody holds, for the sweeper to ring for."""
+    now = timezone.now()
+    is_free = Q(conversation__lease_until__isnull=True) | Q(conversation__lease_until__lt=now)
+    is_due = Q(next_attempt_at__isnull=True) | Q(next_attempt_at__lte=now)
+    rows = waiting().filter(is_free, is_due).values_list("conversation_id", flat=True)
+    yield from dict.fromkeys(rows[:SWEEP_MOST])

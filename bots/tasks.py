@@ -1,0 +1,29 @@
+"""Celery's entry points. A task is a doorbell: run twice or never, the database and the lease decide what happens."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from celery import shared_task
+
+from bots import doorbell, turns
+from bots import workers as workers  # its signal handlers belong to every worker process
+
+
+@shared_task(queue="inference")
+def answer_conversation(conversation_id: str) -> None:
+    """Answer what waits in one conversation, oldest first. A leased or empty conversation is left alone."""
+    turns.work(UUID(conversation_id), may_answer=True)
+
+
+@shared_task(queue="delivery")
+def deliver_reply(conversation_id: str) -> None:
+    """Deliver an answer that is stored already; what must be answered first is rung for elsewhere."""
+    turns.work(UUID(conversation_id), may_answer=False)
+
+
+@shared_task(queue="default")
+def sweep() -> None:
+    """Ring again for everything that waits and that nobody holds: lost doorbells, dead workers, due retries."""
+    for conversation_id, queue, needs_answer in turns.unattended():
+        doorbell.ring(conversation_id, queue, needs_answer=needs_answer)

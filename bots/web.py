@@ -1,0 +1,67 @@
+"""Questions that come from the web: browsers, API clients, the OpenAI endpoint. Same intake, same answer, same end."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.utils import timezone
+
+from bots import turns
+from bots.intake import Draft
+from bots.models import Bot, Conversation, Message
+from monitoring.ids import uuid7
+
+SOURCE = "web"
+
+
+def draft(
+    bot: Bot,
+    text: str,
+    *,
+    scope_key: str,
+    sender_id: str,
+    sender_name: str = "",
+    own_id: str = "",
+    details: dict[str, Any] | None = None,
+) -> Draft:
+    """``own_id`` is the caller's id of the message within its scope: the same one twice is one question."""
+    return Draft(
+        bot_id=bot.pk,
+        queue=bot.model.queue,
+        platform=Conversation.Platform.WEB,
+        source=SOURCE,
+        scope_key=scope_key,
+        text=clean(text),
+        app_id=bot.pk.hex,
+        external_id=f"{scope_key}/{own_id}"[:200] if own_id else "",
+        sender_id=sender_id,
+        sender_name=sender_name,
+        details=details or {},
+    )
+
+
+def clean(text: str) -> str:
+    """Without what PostgreSQL refuses: NUL and lone surrogates."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
+
+
+def new_scope() -> str:
+    """A conversation of its own."""
+    return f"call:{uuid7().hex}"
+
+
+def stop(conversation: Conversation) -> int:
+    """Stop what is being answered or waits in a conversation."""
+    return turns.request_cancel(conversation.messages.all())
+
+
+def stop_message(message_id: UUID) -> int:
+    return turns.request_cancel(Message.objects.filter(pk=message_id))
+
+
+def forget(conversation: Conversation) -> None:
+    """What was said before is no longer part of the context; the rows stay."""
+    stop(conversation)
+    conversation.context_started_at = timezone.now()
+    conversation.save(update_fields=["context_started_at"])

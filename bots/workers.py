@@ -1,0 +1,53 @@
+"""What a worker process does besides its tasks: warm up its local models, and drain when it is told to stop."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Collection
+from typing import Any
+
+from celery.signals import worker_ready, worker_shutting_down
+from django.conf import settings
+from django.db import connection
+
+from bots import leases
+from inference.errors import InferenceError
+from inference.models import LanguageModel
+from inference.worker import engine_of
+from monitoring import metrics_server
+
+logger = logging.getLogger(__name__)
+DRAIN_S = 15.0  # answers under way may end; what is cut stays waiting in the database and is begun anew elsewhere
+
+
+@worker_ready.connect
+def on_ready(sender: Any, **_: Any) -> None:
+    """A worker process of its own (the embedded ones have no such signal)."""
+    warm_up(set(sender.task_consumer.queues and [queue.name for queue in sender.task_consumer.queues]))
+    if settings.WORKER_METRICS_PORT:
+        metrics_server.serve(settings.WORKER_METRICS_PORT)
+
+
+@worker_shutting_down.connect
+def on_stop(**_: Any) -> None:
+    timer = threading.Timer(DRAIN_S, leases.cancel_all)
+    timer.daemon = True
+    timer.start()
+
+
+def warm_up(queues: Collection[str]) -> None:
+    """Load, in the background, the local models that enabled bots use: the first question should not pay for it."""
+    threading.Thread(target=_load, args=(set(queues),), name="warm-up", daemon=True).start()
+
+
+def _load(queues: set[str]) -> None:
+    wanted = LanguageModel.objects.filter(engine=LanguageModel.Engine.TRANSFORMERS, queue__in=queues)
+    for model in wanted.filter(bots__is_enabled=True).distinct():
+        try:
+            engine_of(model)
+        except InferenceError as error:
+            logger.error("a model could not be loaded", extra={"model": model.name, "reason": str(error)})
+        else:
+            logger.info("model loaded", extra={"model": model.name})
+    connection.close()

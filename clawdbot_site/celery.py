@@ -1,0 +1,35 @@
+"""The Celery app. A doorbell, never the truth: the database says what is to be done (docs/architecture.md)."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from celery import Celery
+from kombu.utils.objects import cached_property
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "clawdbot_site.settings")
+
+
+class SiteCelery(Celery):
+    """Refuses workers and schedulers beside the embedded mode: its broker lives inside `make run`."""
+
+    @cached_property
+    def Worker(self) -> Any:  # noqa: N802  (Celery's name)
+        return self._program("worker", "celery.apps.worker:Worker")
+
+    @cached_property
+    def Beat(self) -> Any:  # noqa: N802  (Celery's name)
+        return self._program("scheduler", "celery.apps.beat:Beat")
+
+    def _program(self, what: str, path: str) -> Any:
+        if str(self.conf.broker_url).startswith("memory:"):
+            sys.exit(f"REDIS_URL is not set, so the {what} is part of `make run`. Set REDIS_URL to run it by itself.")
+        return self.subclass_with_self(path)
+
+
+app = SiteCelery("clawdbot")
+app.set_default()  # for every thread: `current_app` is thread-local, and its fallback an app with a default broker
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()

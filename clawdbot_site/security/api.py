@@ -1,0 +1,73 @@
+"""Network rules and API clients over REST, for who holds the scope ``admin``."""
+
+from __future__ import annotations
+
+from django.db import transaction
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
+from rest_framework import serializers
+from rest_framework.routers import BaseRouter
+
+from clawdbot_site.security.models import ApiClient, IPRule
+from clawdbot_site.security.models.clients import Scope
+from clawdbot_site.security.serializers import (
+    LOCKOUT,
+    ApiClientCreatedSerializer,
+    ApiClientSerializer,
+    IPRuleSerializer,
+    would_lock_out,
+)
+from clawdbot_site.security.throttling import address_of
+from monitoring import audit
+from monitoring.api import AuditedModelViewSet
+
+ADMIN_ONLY = {"read": Scope.ADMIN.value, "write": Scope.ADMIN.value}
+CONFIRM = OpenApiParameter(
+    "confirm_lockout", bool, description="Needed to delete a rule without which you would be refused yourself."
+)
+
+
+@extend_schema_view(destroy=extend_schema(parameters=[CONFIRM]))
+class IPRuleViewSet(AuditedModelViewSet):
+    """Which networks may call, and which may not. A change works everywhere within two seconds."""
+
+    queryset = IPRule.objects.select_related("created_by")
+    serializer_class = IPRuleSerializer
+    required_scopes = ADMIN_ONLY
+    filterset_fields = ["action", "scope", "network", "endpoint_id"]
+    ordering = ("-created_at", "-id")
+
+    def perform_destroy(self, instance: IPRule) -> None:
+        address = address_of(self.request)
+        is_confirmed = self.request.query_params.get("confirm_lockout", "").lower() in ("true", "1")
+        if not is_confirmed and would_lock_out(address, instance, is_deleted=True):
+            raise serializers.ValidationError({"confirm_lockout": LOCKOUT % {"address": address}})
+        super().perform_destroy(instance)
+
+
+@extend_schema_view(
+    create=extend_schema(request=ApiClientSerializer, responses={201: ApiClientCreatedSerializer}),
+    destroy=extend_schema(description="Revokes the key for good, at once."),
+)
+class ApiClientViewSet(AuditedModelViewSet):
+    """Programs that may call. A client's key is in the answer that makes it, and nowhere else."""
+
+    queryset = ApiClient.objects.select_related("created_by").filter(revoked=False)
+    required_scopes = ADMIN_ONLY
+    filterset_fields = ["name", "prefix", "is_active"]
+    ordering = ("-created", "-id")
+
+    def get_serializer_class(self) -> type[ApiClientSerializer]:
+        return ApiClientCreatedSerializer if self.action == "create" else ApiClientSerializer
+
+    @transaction.atomic
+    def perform_destroy(self, instance: ApiClient) -> None:
+        """Revoke, and keep the row: the log names it, and its last use may still be asked for."""
+        instance.revoked = True
+        instance.save(update_fields=["revoked"])
+        audit.record("apiclient.revoked", target=instance)
+
+
+def register(router: BaseRouter) -> None:
+    """Mount these resources on the router of ``/api/v1/``."""
+    router.register("ip-rules", IPRuleViewSet, basename="ip-rule")
+    router.register("api-clients", ApiClientViewSet, basename="api-client")

@@ -1,0 +1,31 @@
+"""Wires the app: roles after migrations, rules that follow their table, sign-ins into the audit log, checks."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+from django.contrib.auth.signals import user_logged_in, user_logged_out, user_login_failed
+from django.db.models.signals import m2m_changed, post_delete, post_migrate, post_save
+from django.utils.translation import gettext_lazy as _
+
+
+class SecurityConfig(AppConfig):
+    name = "clawdbot_site.security"
+    label = "security"
+    verbose_name = _("Access")
+
+    def ready(self) -> None:
+        # Models are there only now.
+        from clawdbot_site.security import authentication, checks, gate, jwt, key_ring, roles
+        from clawdbot_site.security.models import IPRule, User
+
+        checks.register()
+        # In this order: signing keys are sealed with data keys.
+        post_migrate.connect(key_ring.after_migrate, sender=self, dispatch_uid="security.data_keys")
+        post_migrate.connect(jwt.after_migrate, sender=self, dispatch_uid="security.signing_keys")
+        post_migrate.connect(roles.ensure_groups_after_migrate, dispatch_uid="security.groups")
+        m2m_changed.connect(roles.check_group_change, sender=User.groups.through, dispatch_uid="security.duties")
+        for signal in (post_save, post_delete):
+            signal.connect(gate.rules_changed, sender=IPRule, dispatch_uid="security.rules")
+        user_logged_in.connect(authentication.note_sign_in, dispatch_uid="security.sign_in")
+        user_logged_out.connect(authentication.note_sign_out, dispatch_uid="security.sign_out")
+        user_login_failed.connect(authentication.note_failure, dispatch_uid="security.failure")

@@ -1,0 +1,255 @@
+"""The data keys of this process: read from the database once, made at migrate time, rotated, wrapped again.
+
+The one bridge between ``encryption.py``, which knows no database, and the DataKey rows. Everybody else asks here for
+``seal``, ``unseal``, ``fingerprint`` and ``lookup_hash``. All of it is synchronous.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from functools import partial
+from typing import Any, Final
+
+from django.apps import apps as installed_apps
+from django.conf import settings
+from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DEFAULT_DB_ALIAS, IntegrityError, transaction
+from django.db.models import F
+from django.utils import timezone
+
+from clawdbot_site.security import encryption
+from clawdbot_site.security.encryption import DecryptionError, Digests, KeyRing
+from clawdbot_site.security.models.keys import DataKey
+from monitoring import audit
+
+PROVIDERS: Final = ("env", "file")  # a file is read by settings/env.py, as FIELD_ENCRYPTION_KEYS_FILE
+REFRESH_S: Final = 10.0  # so long this process may go on sealing under a key that another one replaced
+ROTATE_AFTER: Final = timedelta(days=90)
+MAX_USES: Final = 2**30  # random nonces are safe up to 2^32 (NIST SP 800-38D, 8.3)
+USES_PER_BLOCK: Final = 1024
+
+logger = logging.getLogger(__name__)
+
+
+class KeysUnavailable(ImproperlyConfigured):
+    """The settings do not give the key-encryption keys that are needed; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    keys: Mapping[int, bytes] = field(repr=False)  # of all purposes
+    ring: KeyRing
+    digests: Digests
+    read_at_s: float
+
+    @classmethod
+    def of(cls, rows: list[DataKey]) -> _Loaded:
+        keys = {row.key_id: _unwrapped(row) for row in rows}
+        primary = {row.purpose: row.key_id for row in rows if row.state == DataKey.State.PRIMARY}
+        encrypting = {row.key_id: keys[row.key_id] for row in rows if row.purpose == DataKey.Purpose.ENCRYPT}
+        ring = KeyRing(primary[DataKey.Purpose.ENCRYPT], encrypting)
+        return cls(keys, ring, Digests(keys[primary[DataKey.Purpose.DIGEST]]), time.monotonic())
+
+
+_lock = threading.Lock()
+_loaded: _Loaded | None = None
+_uncommitted: set[int] = set()  # ids of keys that this process made and that may yet be rolled back
+_uses_left: dict[int, int] = {}
+
+
+def seal(plaintext: str, aad: bytes) -> bytes:
+    """Encrypt under the primary key. Raises ValueError for text that UTF-8 cannot hold, KeysUnavailable."""
+    ring = _fresh().ring
+    _count_use(ring.primary_id)
+    return ring.seal(plaintext, aad)
+
+
+def unseal(sealed: bytes, aad: bytes) -> str:
+    """Decrypt. Raises DecryptionError. A key that another process has made since is looked up."""
+    loaded = _current()
+    if encryption.key_id_of(sealed) not in loaded.ring.keys:
+        loaded = _reloaded(loaded)
+    return loaded.ring.open(sealed, aad)
+
+
+def primary_id() -> int:
+    return _fresh().ring.primary_id
+
+
+def fingerprint(secret: str) -> str:
+    """Twelve hex characters by which an admin recognises a secret; empty for an empty one."""
+    return _current().digests.fingerprint(secret)
+
+
+def lookup_hash(value: str) -> str:
+    """64 hex characters, stable for the life of the installation, by which a row is found without its secret."""
+    return _current().digests.lookup_hash(value)
+
+
+def forget() -> None:
+    """Read the keys anew at the next need."""
+    global _loaded
+    _loaded = None
+
+
+def _current() -> _Loaded:
+    return _loaded or _load()
+
+
+def _fresh() -> _Loaded:
+    """As ``_current``, but not older than REFRESH_S."""
+    loaded = _current()
+    return loaded if time.monotonic() - loaded.read_at_s <= REFRESH_S else _reloaded(loaded)
+
+
+def _reloaded(loaded: _Loaded) -> _Loaded:
+    """Read anew; a process that lacks the newest key-encryption key goes on with the data keys it has."""
+    global _loaded
+    try:
+        return _load()
+    except KeysUnavailable:
+        logger.warning("the data keys cannot be read anew: restart this process with the present FIELD_ENCRYPTION_KEYS")
+        _loaded = replace(loaded, read_at_s=time.monotonic())
+        return _loaded
+
+
+def _load() -> _Loaded:
+    """Read, and make what is missing. Not remembered while a key in it may still be rolled back."""
+    global _loaded
+    loaded = _Loaded.of(_rows())
+    if _uncommitted.isdisjoint(loaded.keys):
+        _loaded = loaded
+    return loaded
+
+
+def _rows() -> list[DataKey]:
+    rows = list(DataKey.objects.all())
+    if {row.purpose for row in rows if row.state == DataKey.State.PRIMARY} != {*DataKey.Purpose.values}:
+        create_missing()
+        rows = list(DataKey.objects.all())
+    return rows
+
+
+def _unwrapped(row: DataKey) -> bytes:
+    try:
+        return encryption.unwrap(_wrapping_ring(), bytes(row.wrapped), row.key_id, row.purpose)
+    except DecryptionError:
+        raise KeysUnavailable(
+            f"Data key {row} was wrapped by the key-encryption key {row.kek_id}, which does not open it. "
+            "Add that key to FIELD_ENCRYPTION_KEYS again, after the newest."
+        ) from None
+
+
+# -- making, rotating, wrapping --
+
+
+def create_missing(model: type[DataKey] = DataKey, using: str = DEFAULT_DB_ALIAS) -> None:
+    """Make the first key of each purpose. Of two processes at once, the database lets one win."""
+    primaries = model._default_manager.using(using).filter(state=DataKey.State.PRIMARY)
+    for purpose in {*DataKey.Purpose.values}.difference(primaries.values_list("purpose", flat=True)):
+        try:
+            with transaction.atomic(using=using):
+                _create(model, using, purpose)
+        except IntegrityError:
+            logger.info("another process made the data key", extra={"purpose": purpose})
+
+
+def _create(model: type[DataKey], using: str, purpose: str) -> DataKey:
+    key_id, wrapping = encryption.new_key_id(), _wrapping_ring()
+    wrapped = encryption.wrap(wrapping, secrets.token_bytes(encryption.KEY_BYTES), key_id, purpose)
+    row = model(key_id=key_id, purpose=purpose, wrapped=wrapped, kek_id=f"{wrapping.primary_id:08x}")
+    _uncommitted.add(key_id)
+    row.save(using=using)
+    transaction.on_commit(partial(_uncommitted.discard, key_id), using=using)
+    return row
+
+
+def rotate() -> DataKey:
+    """Make a new primary key now; the old one goes on opening. Other processes follow within REFRESH_S. Audited."""
+    with transaction.atomic():
+        rewrap()
+        create_missing()
+        list(DataKey.objects.select_for_update().filter(purpose=DataKey.Purpose.ENCRYPT))  # one rotation at a time
+        primary = DataKey.objects.filter(purpose=DataKey.Purpose.ENCRYPT, state=DataKey.State.PRIMARY)
+        old = primary.get()
+        primary.update(state=DataKey.State.ACTIVE)
+        new = _create(DataKey, DEFAULT_DB_ALIAS, DataKey.Purpose.ENCRYPT)
+        audit.record("keys.rotated", target=new, changes=audit.diff({"primary": str(old)}, {"primary": str(new)}))
+        transaction.on_commit(forget)
+    return new
+
+
+def rotate_if_due() -> DataKey | None:
+    """For the scheduler: rotate a primary key that is 90 days old or has sealed 2^30 times (rule E8)."""
+    key = DataKey.objects.get(purpose=DataKey.Purpose.ENCRYPT, state=DataKey.State.PRIMARY)
+    is_due = timezone.now() - key.created_at >= ROTATE_AFTER or key.uses >= MAX_USES
+    return rotate() if is_due else None
+
+
+def rewrap(model: type[DataKey] = DataKey, using: str = DEFAULT_DB_ALIAS) -> int:
+    """Wrap every data key that an older key-encryption key wraps with the newest; return how many. Audited."""
+    wrapping = _wrapping_ring()
+    newest = f"{wrapping.primary_id:08x}"
+    with transaction.atomic(using=using):
+        rows = list(model._default_manager.using(using).select_for_update().exclude(kek_id=newest))
+        for row in rows:
+            row.wrapped = encryption.wrap(wrapping, _unwrapped(row), row.key_id, row.purpose)
+            row.kek_id = newest
+            row.save(using=using, update_fields=["wrapped", "kek_id"])
+        if rows:
+            audit.record("keys.rewrapped", target_label=newest, changes=audit.diff({}, {"rewrapped": len(rows)}))
+    return len(rows)
+
+
+def _count_use(key_id: int) -> None:
+    """Note in the database, a block ahead and after the caller's commit, how often a key has sealed (rule E8)."""
+    with _lock:
+        left = _uses_left.get(key_id, 0)
+        _uses_left[key_id] = (left or USES_PER_BLOCK) - 1
+    if not left:
+        key = DataKey.objects.filter(key_id=key_id)
+        transaction.on_commit(partial(key.update, uses=F("uses") + USES_PER_BLOCK), robust=True)
+
+
+# -- start: what the AppConfig connects --
+
+
+def after_migrate(using: str = DEFAULT_DB_ALIAS, apps: Any = installed_apps, **kwargs: Any) -> None:
+    """Receiver of ``post_migrate``: keys exist before anybody needs one, under the newest key-encryption key."""
+    try:
+        model = apps.get_model("security", "DataKey")
+    except LookupError:  # migrated back to before there were keys
+        return
+    forget()
+    create_missing(model, using)
+    rewrap(model, using)
+
+
+def check_settings(app_configs: object = None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """System check: the key provider is one that we have, and its keys are keys."""
+    try:
+        _wrapping_ring()
+    except KeysUnavailable as error:
+        return [checks.Error(str(error), id="security.E010")]
+    return []
+
+
+def _wrapping_ring() -> KeyRing:
+    if settings.KEY_PROVIDER not in PROVIDERS:
+        raise KeysUnavailable(
+            f"KEY_PROVIDER={settings.KEY_PROVIDER} is not supported by this version. Use {' or '.join(PROVIDERS)}."
+        )
+    try:
+        return encryption.wrapping_ring(settings.FIELD_ENCRYPTION_KEYS)
+    except ValueError as error:
+        raise KeysUnavailable(
+            f"FIELD_ENCRYPTION_KEYS holds no usable key: {error}. Make one: "
+            "python3 -c 'import secrets, base64; print(base64.b64encode(secrets.token_bytes(32)).decode())'"
+        ) from None

@@ -1,0 +1,115 @@
+"""How often somebody may guess. Counts attempts; knows nothing of passwords.
+
+Attempts are counted in Django's cache, before they are tried, for an account from one address, for the account, and
+for the network. A success takes its own count back and clears the account's at that address; so only failures add up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from django.core.cache import caches
+from django.core.cache.backends.base import BaseCache
+from django.core.cache.backends.locmem import LocMemCache
+from django.http import HttpRequest
+from redis.exceptions import RedisError
+from rest_framework.request import Request
+
+from clawdbot_site.security.ip_rules import V4, parse_address
+from monitoring.client_ip import client_ip, scope_of
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+WINDOW_S: Final = 300
+MAX_PER_ACCOUNT_AND_ADDRESS: Final = 10
+MAX_PER_ACCOUNT: Final = 100  # from everywhere together: high, since anybody can use it up and lock the owner out
+MAX_PER_NETWORK: Final = 50
+
+_own_store = LocMemCache("sign-in", {"OPTIONS": {"MAX_ENTRIES": 10_000}})
+
+
+class TooManyAttempts(Exception):
+    """Guessing from here, or at this account, has to wait ``retry_after_s``. Trying earlier will not help."""
+
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__("Too many attempts to sign in. Wait a few minutes, then try again.")
+        self.retry_after_s = retry_after_s
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One counted attempt to sign in. Call ``succeeded`` if it was right; otherwise it stays counted."""
+
+    pair_key: str | None
+    shared_keys: tuple[str, ...]
+
+    def succeeded(self) -> None:
+        if pair := self.pair_key:
+            _in_store(lambda store: store.delete(pair))
+        for key in self.shared_keys:
+            _in_store(lambda store, key=key: _take_back(store, key))  # type: ignore[misc]
+
+
+def begin_attempt(account: str | None, address: str) -> Attempt:
+    """Count an attempt to sign in. ``account`` is None where a key is tried. Raises TooManyAttempts."""
+    network = _network(address)
+    limits = {_key("network", network): MAX_PER_NETWORK}  # first: who is over it makes no further counters
+    pair = None
+    if account is not None:
+        limits[_key("account", account.casefold())] = MAX_PER_ACCOUNT
+        pair = _key("pair", account.casefold(), network)
+    shared = tuple(limits)
+    for key, limit in (limits | ({pair: MAX_PER_ACCOUNT_AND_ADDRESS} if pair else {})).items():
+        if _count(key) > limit:
+            raise TooManyAttempts(WINDOW_S)
+    return Attempt(pair, shared)
+
+
+def _network(address: str) -> str:
+    """Who counts as one: an IPv4 address, or an IPv6 /64, which is what one customer gets."""
+    family, number = parse_address(address) or (V4, 0)
+    return f"4:{number}" if family == V4 else f"6:{number >> 64}"
+
+
+def _key(*parts: str) -> str:
+    """A cache key that shows neither name nor address."""
+    return "sign-in:" + hashlib.sha256("\0".join(parts).encode(errors="surrogatepass")).hexdigest()
+
+
+def _count(key: str) -> int:
+    return _in_store(lambda store: _count_in(store, key))
+
+
+def _count_in(store: BaseCache, key: str) -> int:
+    store.add(key, 0, WINDOW_S)
+    try:
+        return store.incr(key)
+    except ValueError:  # it ended, or was pushed out of the cache, between the two calls
+        store.set(key, 1, WINDOW_S)
+        return 1
+
+
+def _take_back(store: BaseCache, key: str) -> None:
+    with contextlib.suppress(ValueError):  # its window ended meanwhile
+        store.decr(key)
+
+
+def _in_store(work: Callable[[BaseCache], T]) -> T:
+    """With Redis lost, each process counts for itself: people can still sign in, and guessing stays limited."""
+    try:
+        return work(caches["default"])
+    except (RedisError, OSError):
+        logger.warning("cache unreachable, sign-in attempts are counted per process")
+        return work(_own_store)
+
+
+def address_of(request: HttpRequest | Request) -> str:
+    """The client's address as the gate resolved it; without the gate (tests) it is resolved here."""
+    scope = scope_of(request)
+    return str(scope.get("clawdbot.client_ip") or client_ip(scope))

@@ -1,0 +1,221 @@
+"""Production-safe settings. Every value that a deployment may change is declared in env.py."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from csp.constants import NONE, SELF, UNSAFE_EVAL
+
+from clawdbot_site.settings import env as environment
+from clawdbot_site.settings.database import databases
+from clawdbot_site.settings.env import BASE_DIR, env
+from monitoring import logs
+
+EMBEDDED = environment.is_embedded()
+DATA_DIR = environment.data_dir()
+DEBUG = env("DEBUG")
+SECRET_KEY = environment.secret("SECRET_KEY", "secret-key", environment.new_secret_key)
+FIELD_ENCRYPTION_KEYS = environment.encryption_keys()
+KEY_PROVIDER = env("KEY_PROVIDER")
+PUBLIC_URL = environment.public_url()
+HOST, PORT = env("CLAWDBOT_HOST"), env("CLAWDBOT_PORT")
+ADMIN_PASSWORD = env("CLAWDBOT_ADMIN_PASSWORD")
+REDIS_URL = env("REDIS_URL")
+ALLOWED_HOSTS = [*env("ALLOWED_HOSTS"), urlsplit(PUBLIC_URL).hostname, "127.0.0.1", "localhost", "[::1]"]
+
+INSTALLED_APPS = [
+    "unfold",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "clawdbot_site.apps.AdminConfig",
+    "rest_framework",
+    "rest_framework_api_key",
+    "django_filters",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "django_celery_beat",
+    "django_prometheus",
+    "csp",
+    "monitoring",
+    "clawdbot_site.security",
+    "inference",
+    "integrations",
+    "bots",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "monitoring.middleware.ActorMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "clawdbot_site.urls"
+ASGI_APPLICATION = "clawdbot_site.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+DATABASES = databases(DATA_DIR)
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+AUTH_USER_MODEL = "security.User"
+AUTHENTICATION_BACKENDS = ["clawdbot_site.security.authentication.LimitedBackend"]
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.Argon2PasswordHasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+
+LANGUAGE_CODE = environment.language()
+LANGUAGES = [("en", "English"), ("zh-hans", "简体中文")]
+LOCALE_PATHS = [BASE_DIR / "clawdbot_site" / "locale"]
+TIME_ZONE = env("TIME_ZONE") or ("Asia/Shanghai" if LANGUAGE_CODE == "zh-hans" else "UTC")
+USE_TZ = True
+
+STATIC_URL = "static/"
+STATIC_ROOT = DATA_DIR / "static"
+STATICFILES_DIRS = [BASE_DIR / "clawdbot_site" / "static"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+}
+MEDIA_ROOT = DATA_DIR / "media"
+
+# -- cookies and headers (rule A12) --
+IS_HTTPS = PUBLIC_URL.startswith("https://")
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = IS_HTTPS
+SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if IS_HTTPS and env("TRUSTED_PROXIES") else None
+SECURE_HSTS_SECONDS = 31_536_000 if IS_HTTPS else 0
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+# unsafe-eval (Alpine.js of the admin's look) is added under /admin/ only: see clawdbot_site/apps.py
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [SELF],
+        "script-src": [SELF],
+        "style-src": [SELF, "'unsafe-inline'"],
+        "img-src": [SELF, "data:"],
+        "connect-src": [SELF],
+        "object-src": [NONE],
+        "base-uri": [SELF],
+        "form-action": [SELF],
+        "frame-ancestors": [NONE],
+    }
+}
+ADMIN_SCRIPT_SOURCES = [SELF, UNSAFE_EVAL]
+DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 1024 * 1024
+APPEND_SLASH = True
+
+# -- who may do what --
+TRUSTED_PROXIES = environment.networks("TRUSTED_PROXIES")
+METRICS_ALLOWED_NETWORKS = environment.networks("METRICS_ALLOWED_NETWORKS")
+METRICS_TOKEN = env("METRICS_TOKEN")
+WORKER_METRICS_PORT = env("WORKER_METRICS_PORT")
+PROMETHEUS_EXPORT_MIGRATIONS = False
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "clawdbot_site.security.authentication.BearerAuthentication",
+        "clawdbot_site.security.authentication.ApiKeyAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["clawdbot_site.security.permissions.HasScopes"],
+    "DEFAULT_PAGINATION_CLASS": "clawdbot_site.rest.NewestFirst",
+    "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "clawdbot_site.rest.one_error_shape",
+    "NUM_PROXIES": 0,  # addresses come from the gate; DRF must not read X-Forwarded-For by itself
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "ClawdBot API",
+    "VERSION": "1",
+    "DESCRIPTION": "Bots, platform credentials, conversations and the audit log of one ClawdBot site.",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "COMPONENT_SPLIT_REQUEST": True,
+}
+
+# -- outgoing calls --
+FEISHU_BASE_URL = environment.base_url("FEISHU_BASE_URL")
+DINGTALK_API_URL = environment.base_url("DINGTALK_API_URL")
+DINGTALK_OAPI_URL = environment.base_url("DINGTALK_OAPI_URL")
+MODEL_ENDPOINT = environment.base_url("MODEL_ENDPOINT")
+MODEL_API_KEY, MODEL_NAME = env("MODEL_API_KEY"), env("MODEL_NAME")
+MODEL_PATH = env("MODEL_PATH")
+OUTBOUND_PROXY = environment.base_url("OUTBOUND_PROXY")
+OUTBOUND_ALLOWED_NETWORKS = environment.networks("OUTBOUND_ALLOWED_NETWORKS")
+OUTBOUND_TRUSTED_ORIGINS = [
+    f"{part.hostname}:{part.port or (443 if part.scheme == 'https' else 80)}"
+    for part in map(urlsplit, [FEISHU_BASE_URL, DINGTALK_API_URL, DINGTALK_OAPI_URL, MODEL_ENDPOINT])
+    if part.hostname
+]
+
+# -- doorbells, live updates, cache: Redis, or this process itself --
+CELERY_BROKER_URL = REDIS_URL or "memory://"
+CELERY_BROKER_TRANSPORT_OPTIONS = (
+    {"socket_timeout": 1.0, "socket_connect_timeout": 1.0} if REDIS_URL else {"polling_interval": 0.01}
+)
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_DEFAULT_QUEUE = "default"
+CELERY_TASK_ACKS_LATE = False  # the lease in the database decides who works, not the broker
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_REDIRECT_STDOUTS = False
+CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 20.0
+CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_BEAT_MAX_LOOP_INTERVAL = 2
+CELERY_TIMEZONE = TIME_ZONE
+CELERY_BEAT_SCHEDULE = {
+    "sweep": {"task": "bots.tasks.sweep", "schedule": 2.0, "options": {"expires": 2.0}},
+}
+CHANNEL_LAYERS = {
+    "default": (
+        {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": [REDIS_URL]}}
+        if REDIS_URL
+        else {"BACKEND": "integrations.web.layer.EmbeddedChannelLayer", "CONFIG": {"capacity": 10_000}}
+    )
+}
+CACHES = {
+    "default": (
+        {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL, "KEY_PREFIX": "clawdbot"}
+        if REDIS_URL
+        else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+    )
+}
+
+LOGGING = logs.config(env("LOG_FORMAT"), env("LOG_LEVEL"), env("LOG_DIR") or None)
+SILENCED_SYSTEM_CHECKS: list[str] = []

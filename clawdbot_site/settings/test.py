@@ -1,0 +1,15 @@
+"""Settings of the project's own tests: fast password hashes, in-process everything unless a server is given."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("CLAWDBOT_DATA_DIR", ".pytest_cache/clawdbot-var")
+
+from clawdbot_site.settings.base import *  # noqa: E402,F403  (the line above must come first)
+
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}

@@ -1,0 +1,135 @@
+"""Text in, text out: the values and the interface that every engine shares. Plain Python, no Django.
+
+Contract: every submitted request ends with exactly one final Delta (``finish`` set); a broken request never harms
+another; a cancelled one stops within two steps of the model.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+Role = Literal["system", "user", "assistant"]
+Finish = Literal["stop", "length", "cancelled", "deadline", "shutdown", "repetition", "error"]
+DeltaKind = Literal["answer", "reasoning", "tool"]
+
+
+@dataclass(frozen=True, slots=True)
+class ChatMessage:
+    """One turn of a prompt. ``images`` are encoded files, for vision models."""
+
+    role: Role
+    text: str
+    images: tuple[bytes, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How to choose tokens. None leaves the choice to the model's own default."""
+
+    max_new_tokens: int = 1024
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GenRequest:
+    """One prompt. ``id`` is unique among the requests in flight; ``cache_scope`` keeps tenants' caches apart."""
+
+    id: str
+    messages: tuple[ChatMessage, ...]
+    sampling: SamplingParams = SamplingParams()
+    deadline_s: float | None = None  # seconds from submit
+    cache_scope: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens as the model counted them."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of an answer, never half a character. The last one has ``finish``."""
+
+    text: str = ""
+    kind: DeltaKind = "answer"
+    finish: Finish | None = None
+    error: str = ""  # with finish == "error": the reason, for admins
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Seconds from submit."""
+
+    first_token_s: float | None = None
+    total_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    text: str
+    usage: Usage
+    finish: Finish
+    timings: Timings
+    error: str = ""
+
+
+class Reply(ABC):
+    """An answer under way. Iterate it once, from any thread; ``cancel`` may come from another."""
+
+    def __init__(self) -> None:
+        self._cancelled = threading.Event()
+
+    @property
+    def is_cancelled(self) -> bool:
+        return self._cancelled.is_set()
+
+    def cancel(self) -> None:
+        """Stop soon; the final Delta says ``cancelled`` unless the answer was complete before."""
+        self._cancelled.set()
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Delta]: ...
+
+    @abstractmethod
+    def result(self) -> Result:
+        """What came of it; consumes the rest of the deltas first where they were not read."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    running: int = 0
+    waiting: int = 0
+    restarts: int = 0
+
+
+class Engine(ABC):
+    """A model that answers."""
+
+    @abstractmethod
+    def submit(self, request: GenRequest) -> Reply:
+        """Return at once. Raises QueueFull, PromptTooLong, BadRequest, EngineDown."""
+
+    @abstractmethod
+    def stats(self) -> EngineStats: ...
+
+    @abstractmethod
+    def drain(self, deadline_s: float) -> None:
+        """Take nothing new, let what runs end, cut the rest with finish ``shutdown`` at the deadline."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free what it holds. Idempotent."""

@@ -1,0 +1,68 @@
+"""From token ids to what a person reads: text, thinking apart, stop strings, repetition. Knows no model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from tokenizers import Tokenizer
+from tokenizers.decoders import DecodeStream
+
+from inference.base import Delta, Finish
+from inference.engines.reasoning import CLOSING, OPENING, Piece, ReasoningSplitter
+from inference.engines.stopping import RepetitionGuard, StopStrings
+
+
+class Answer:
+    """Feed the tokens of one answer, get deltas. ``finish`` tells when the text itself says that it is over."""
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        end_ids: frozenset[int],
+        stop: tuple[str, ...] = (),
+        *,
+        opens_reasoning: bool = False,
+    ) -> None:
+        self.finish: Finish | None = None
+        self.token_count = 0
+        self._text = TokenText(tokenizer)
+        self._end_ids = end_ids
+        self._splitter = ReasoningSplitter(is_inside=opens_reasoning)
+        self._stop = StopStrings(stop)
+        self._repetition = RepetitionGuard()
+
+    def feed(self, token: int) -> Iterator[Delta]:
+        self.token_count += 1
+        if token in self._end_ids:
+            self.finish = "stop"
+            return
+        if self._repetition.feed(token):
+            self.finish = "repetition"
+        yield from self._shown(self._splitter.feed(self._text.feed(token)))
+
+    def close(self) -> Iterator[Delta]:
+        """No more tokens: give what was held back."""
+        yield from self._shown(self._splitter.close())
+        if rest := self._stop.close():
+            yield Delta(rest)
+
+    def _shown(self, pieces: Iterable[Piece]) -> Iterator[Delta]:
+        for kind, text in pieces:
+            shown = self._stop.feed(text) if kind == "answer" else text
+            if shown:
+                yield Delta(shown, kind)
+        if self._stop.is_hit:
+            self.finish = "stop"
+
+
+class TokenText:
+    """Decodes token by token; a character whose bytes are not all there waits for the next token."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._stream = DecodeStream(skip_special_tokens=True)
+        # Where these are special tokens they would be skipped, and the thinking would look like the answer.
+        self._tags = {tokenizer.token_to_id(tag): tag for tag in (OPENING, CLOSING)}
+
+    def feed(self, token: int) -> str:
+        return self._tags.get(token) or self._stream.step(self._tokenizer, token) or ""

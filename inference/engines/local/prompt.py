@@ -1,0 +1,144 @@
+"""From messages to token ids: through the model's chat template, and within its context. Knows no weights."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from jinja2 import TemplateError
+from transformers import PreTrainedTokenizerBase
+
+from inference.base import ChatMessage
+from inference.engines.local.control_tokens import ControlTokens
+from inference.engines.reasoning import OPENING
+from inference.errors import BadRequest, PromptTooLong
+
+CUT_MARK = "\n[…]\n"
+_SMALLEST_CUT_TOKENS = 16  # a message is not cut to less
+_MAX_CUTS = 8
+
+Turn = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What the model is given. ``max_new_tokens`` is what was asked for, or less where the context ends before."""
+
+    ids: list[int]
+    max_new_tokens: int
+    opens_reasoning: bool  # the template has begun the model's thinking
+
+
+class PromptBuilder:
+    """Writes prompts for one tokenizer. Safe to use from several threads."""
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        context_tokens: int,
+        template_options: Mapping[str, object] | None = None,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._backend = tokenizer.backend_tokenizer  # its encode, unlike the wrapper's, changes no state
+        self._backend.no_truncation()
+        self._backend.no_padding()
+        self._context_tokens = context_tokens
+        self._template_options = dict(template_options or {})
+        self._control_tokens = ControlTokens(tokenizer)
+
+    def build(self, messages: Sequence[ChatMessage], max_new_tokens: int) -> Prompt:
+        """Keep the system's and the newest turns, reserve the answer (at most half of the context).
+
+        Raises PromptTooLong when even cutting the longest messages does not make it fit, BadRequest when the template
+        refuses the turns.
+        """
+        turns = [{"role": m.role, "content": self._control_tokens.neutralise(m.text)} for m in messages]
+        budget = self._context_tokens - min(max_new_tokens, self._context_tokens // 2)
+        text = self._render(self._fitted(turns, budget))
+        ids = self._encode(text)
+        room = min(max_new_tokens, self._context_tokens - len(ids))
+        return Prompt(ids, room, text.rstrip().endswith(OPENING))
+
+    def _fitted(self, turns: list[Turn], budget: int) -> list[Turn]:
+        if self._count(turns) <= budget:
+            return turns
+        system = [turn for turn in turns if turn["role"] == "system"]
+        exchanges = _exchanges([turn for turn in turns if turn["role"] != "system"])
+
+        def without_oldest(dropped: int) -> list[Turn]:
+            return system + [turn for exchange in exchanges[dropped:] for turn in exchange]
+
+        last = len(exchanges) - 1
+        dropped = bisect_left(range(last), True, key=lambda count: self._count(without_oldest(count)) <= budget)
+        return self._cut(without_oldest(dropped), budget)
+
+    def _cut(self, turns: list[Turn], budget: int) -> list[Turn]:
+        """Shorten the longest message in its middle, again and again if need be."""
+        for _ in range(_MAX_CUTS):
+            excess = self._count(turns) - budget
+            if excess <= 0:
+                return turns
+            longest = max(turns, key=lambda turn: len(self._encode(turn["content"])))
+            share = max(_SMALLEST_CUT_TOKENS, budget // (len(turns) + 1))
+            shorter = longest | {"content": self._without_middle(longest["content"], excess, share)}
+            turns = [shorter if turn is longest else turn for turn in turns]
+        raise PromptTooLong(f"the prompt does not fit into {budget} tokens")
+
+    def _without_middle(self, text: str, excess: int, at_least: int) -> str:
+        """Drop ``excess`` tokens, and as many more as the mark needs, but keep ``at_least`` so many."""
+        offsets = self._backend.encode(text, add_special_tokens=False).offsets
+        wanted = len(offsets) - excess - len(self._encode(CUT_MARK)) - 2  # the new borders may cost a token each
+        keep = max(wanted, at_least)
+        if keep >= len(offsets):
+            raise PromptTooLong("the prompt leaves no room in the model's context")
+        head_end = offsets[keep // 2][0]
+        tail_start = offsets[len(offsets) - (keep - keep // 2)][0]
+        return text[:head_end] + CUT_MARK + text[tail_start:]
+
+    def _count(self, turns: list[Turn]) -> int:
+        return len(self._encode(self._render(turns)))
+
+    def _encode(self, text: str) -> list[int]:
+        ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def _render(self, turns: list[Turn]) -> str:
+        try:
+            return self._apply(turns)
+        except TemplateError:
+            try:
+                return self._apply(alternating(turns))
+            except TemplateError as error:
+                raise BadRequest(f"the chat template refuses these turns: {error}") from error
+
+    def _apply(self, turns: list[Turn]) -> str:
+        options: dict[str, Any] = {**self._template_options, "add_generation_prompt": True, "tokenize": False}
+        return str(self._tokenizer.apply_chat_template(turns, **options))
+
+
+def alternating(turns: list[Turn]) -> list[Turn]:
+    """For strict templates: no system turn (its text goes before the first user's), user and assistant by turns."""
+    system = "\n\n".join(turn["content"] for turn in turns if turn["role"] == "system")
+    spoken = [turn for exchange in _exchanges([t for t in turns if t["role"] != "system"]) for turn in exchange]
+    while spoken and spoken[0]["role"] != "user":
+        spoken = spoken[1:]
+    joined = [
+        {"role": role, "content": "\n\n".join(turn["content"] for turn in same)}
+        for role, same in groupby(spoken, key=lambda turn: turn["role"])
+    ]
+    if system and joined:
+        joined[0]["content"] = f"{system}\n\n{joined[0]['content']}"
+    return joined
+
+
+def _exchanges(turns: list[Turn]) -> list[list[Turn]]:
+    """Group turns so that each group but the first begins with a user's turn."""
+    groups: list[list[Turn]] = []
+    for turn in turns:
+        if turn["role"] == "user" or not groups:
+            groups.append([])
+        groups[-1].append(turn)
+    return groups

@@ -1,0 +1,55 @@
+"""DingTalk behind the common interface: HTTP callbacks in, messages and cards out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import httpx
+
+from integrations.base import (
+    Adapter,
+    Challenge,
+    Credentials,
+    Ignored,
+    Inbound,
+    Journal,
+    ReplyStream,
+    ReplyTarget,
+    WebhookRequest,
+)
+from integrations.dingtalk.cards import has_card_space
+from integrations.dingtalk.client import DingTalkClient, TokenStore
+from integrations.dingtalk.events import open_callback, parse_message
+from integrations.dingtalk.reply import CardReply, PlainReply
+
+
+class DingTalkAdapter(Adapter):
+    """Enterprise-internal robots. ``http`` is shared and thread-safe, ``tokens`` are shared by all processes."""
+
+    platform: ClassVar[str] = "dingtalk"
+
+    def __init__(self, http: httpx.Client, tokens: TokenStore) -> None:
+        self._http = http
+        self._tokens = tokens
+
+    def open(self, request: WebhookRequest, credentials: Credentials) -> Mapping[str, Any] | Challenge | Ignored:
+        return open_callback(request, credentials)
+
+    def parse(self, payload: Mapping[str, Any], credentials: Credentials) -> Inbound:
+        return parse_message(payload, credentials)
+
+    def open_reply(
+        self, credentials: Credentials, target: ReplyTarget, journal: Journal, *, streaming: bool
+    ) -> ReplyStream:
+        client = DingTalkClient(credentials, self._http, self._tokens)
+        can_stream = streaming and bool(credentials.card_template_id) and has_card_space(target)
+        reply = CardReply if can_stream or journal.find("card") else PlainReply  # a begun card must be finished
+        return reply(client, credentials, target, journal)
+
+    def push(self, credentials: Credentials, target: ReplyTarget, text: str, journal: Journal) -> None:
+        to_person = bool(target.sender_id) and (target.chat_type == "direct" or not target.chat_id)
+        place = replace(target, chat_type="direct" if to_person else "group", webhook_url="")
+        client = DingTalkClient(credentials, self._http, self._tokens)
+        PlainReply(client, credentials, place, journal).finish(text)

@@ -1,0 +1,233 @@
+"""An open reply in DingTalk: as plain messages, or as one card that grows.
+
+The journal remembers each call that could become visible. A message has no id by which DingTalk would know a repeat,
+so one with a lost answer is never sent again; a card has one, so it is asked about and repaired.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from contextlib import suppress
+
+from integrations.base import Credentials, Journal, ReplyStream, ReplyTarget, Step
+from integrations.dingtalk import cards
+from integrations.dingtalk.client import DingTalkClient
+from integrations.dingtalk.events import session_url
+from integrations.dingtalk.refusals import NO_SUCH_CARD, Refused
+from integrations.errors import OutcomeUnknown, PlatformError
+
+WEBHOOK_MARGIN_S = 300.0
+MIN_GROWTH_CHARS = 20
+MIN_PAUSE_S = 0.9  # a hair below ``interval_s``, so that a punctual caller is not skipped
+
+
+class PlainReply(ReplyStream):
+    """Messages, made visible at the end: by the chat's session webhook while it lives, else by the robot's API."""
+
+    def __init__(self, client: DingTalkClient, credentials: Credentials, target: ReplyTarget, journal: Journal) -> None:
+        self._client = client
+        self._credentials = credentials
+        self._target = target
+        self._journal = journal
+        self._webhook = session_url(target.webhook_url, credentials.oapi_url)
+
+    def show(self, text: str) -> None:
+        """Messages do not grow."""
+
+    def finish(self, text: str) -> None:
+        at_staff_id = cards.mention(self._target)
+        for number, message in enumerate(cards.messages(text), start=1):
+            self._send(f"part-{number}", message, at_staff_id if number == 1 else "")
+
+    def _send(self, name: str, message: cards.Message, at_staff_id: str) -> None:
+        """One part; ``name`` stands for the webhook, ``name``-api for the API, which takes over after a refusal."""
+        by_webhook, by_api = (self._journal.find(step) for step in (name, f"{name}-api"))
+        if _is_done(by_webhook) or _is_done(by_api):
+            return
+        if by_webhook is None and self._is_webhook_alive() and self._is_sent_by_webhook(name, message, at_staff_id):
+            return
+        self._send_by_api(f"{name}-api", message)
+
+    def _is_webhook_alive(self) -> bool:
+        return bool(self._webhook) and time.time() < self._target.webhook_expires_at_s - WEBHOOK_MARGIN_S
+
+    def _is_sent_by_webhook(self, name: str, message: cards.Message, at_staff_id: str) -> bool:
+        """False after a refusal, whatever its reason: the API has its own permissions, quota and limits."""
+        _begin(self._journal, name)
+        try:
+            self._client.send_by_session(self._webhook, cards.webhook_message(message, at_staff_id))
+        except Refused as problem:
+            self._journal.refused(name, str(problem))
+            self._webhook = ""
+            return False
+        self._journal.done(name)
+        return True
+
+    def _send_by_api(self, name: str, message: cards.Message) -> None:
+        if self._target.chat_type == "direct" and not self._target.sender_id:
+            raise PlatformError(
+                "DingTalk named no staff id for this person, and the chat's reply address does not work: publish the"
+                " app's version in the developer console; people outside the company cannot be answered later",
+                permanent=True,
+            )
+        _begin(self._journal, name)
+        try:
+            sent_id = self._call_api(message)
+        except Refused as problem:
+            self._journal.refused(name, str(problem))
+            raise
+        self._journal.done(name, sent_id)
+
+    def _call_api(self, message: cards.Message) -> str:
+        if self._target.chat_type == "group":
+            return self._client.send_to_group(cards.group_message(self._credentials, self._target.chat_id, message))
+        return self._client.send_to_user(cards.user_message(self._credentials, self._target.sender_id, message))
+
+
+class CardReply(ReplyStream):
+    """One card that is written on while the model speaks. Refused cards, and what a card cannot hold, go as messages.
+
+    Steps: ``card`` is refused when messages take over for good, ``finished`` when the card was closed as failed.
+    """
+
+    def __init__(self, client: DingTalkClient, credentials: Credentials, target: ReplyTarget, journal: Journal) -> None:
+        self._client = client
+        self._credentials = credentials
+        self._target = target
+        self._journal = journal
+        self._plain = PlainReply(client, credentials, target, journal)
+        step = journal.find("card")
+        self._state = _state(step)
+        self._key = step.key if step else ""
+        self._shown_chars = 0
+        self._shown_at = float("-inf")
+        self._is_still = False  # full, or broken for good
+
+    def show(self, text: str) -> None:
+        if self._is_still:
+            return
+        content, rest = cards.card_text(text)
+        self._is_still = bool(rest)
+        if rest or not self._is_due(content):
+            return
+        self._shown_at = time.monotonic()
+        try:
+            if self._write(content, str(uuid.uuid4())):
+                self._shown_chars = len(content)
+        except PlatformError as problem:
+            self._is_still = problem.permanent
+            raise
+
+    def finish(self, text: str) -> None:
+        content, rest = cards.card_text(text)
+        if not self._close(content):
+            self._plain.finish(text)
+        elif rest:
+            self._plain.finish(rest)
+
+    def _is_due(self, content: str) -> bool:
+        has_grown = len(content) >= self._shown_chars + MIN_GROWTH_CHARS or not self._shown_chars
+        return bool(content) and has_grown and time.monotonic() - self._shown_at >= MIN_PAUSE_S
+
+    def _close(self, content: str) -> bool:
+        """Write the card's last text; False when messages must carry the answer."""
+        finished = self._journal.find("finished")
+        if self._state == "refused" or (finished and finished.state == "refused"):
+            return False
+        if finished and finished.state == "done":
+            return True
+        guid = self._journal.intend("finished").key
+        try:
+            is_written = self._write(content, guid, is_last=True)
+        except Refused as problem:
+            if not problem.permanent:
+                raise
+            return self._give_up(problem)
+        if is_written:
+            self._journal.done("finished")
+        return is_written
+
+    def _give_up(self, problem: Refused) -> bool:
+        """DingTalk will never take this card's last text: close it as failed, as well as we can."""
+        self._journal.refused("finished", str(problem))
+        with suppress(Refused):  # then it stays open, and the answer still comes
+            self._client.stream_card(cards.card_update(self._track_id(), str(uuid.uuid4()), "", is_error=True))
+        return False
+
+    def _write(self, content: str, guid: str, *, is_last: bool = False) -> bool:
+        """Put a text on the card, creating it if need be; False when cards are refused for good.
+
+        A card whose creation had a lost answer is found out by writing on it.
+        """
+        if self._state == "absent":
+            self._create(is_last=is_last)
+        if self._state != "refused" and not self._stream(content, guid, is_last):
+            self._create(is_last=is_last)
+            if self._state == "unknown" or (self._state == "open" and not self._stream(content, guid, is_last)):
+                raise PlatformError("DingTalk does not say whether the card exists; it is tried again")
+        return self._state != "refused"
+
+    def _stream(self, content: str, guid: str, is_last: bool) -> bool:
+        """Write on the card; False when DingTalk knows no such card. An empty last text closes it as failed."""
+        is_error = is_last and not content
+        is_final = is_last and not is_error
+        try:
+            self._client.stream_card(
+                cards.card_update(self._track_id(), guid, content, is_final=is_final, is_error=is_error)
+            )
+        except Refused as problem:
+            if problem.code == NO_SUCH_CARD:
+                return False
+            raise
+        self._confirm()
+        return True
+
+    def _create(self, *, is_last: bool) -> None:
+        """Put an empty card into the chat, always under the same id.
+
+        At the last text every refusal sends the answer as messages, before it only a permanent one does.
+        """
+        body = cards.card(self._credentials, self._target, self._track_id())
+        try:
+            self._client.create_and_deliver_card(body)
+        except OutcomeUnknown:
+            self._state = "unknown"
+        except Refused as problem:
+            self._state = "refused" if is_last or problem.permanent else "absent"
+            if self._state == "absent":
+                raise
+            self._journal.refused("card", str(problem))
+        else:
+            self._confirm()
+
+    def _confirm(self) -> None:
+        if self._state != "open":
+            self._state = "open"
+            self._journal.done("card", self._track_id())
+
+    def _track_id(self) -> str:
+        """The card's id, noted in the journal before the first call that names it."""
+        self._key = self._key or self._journal.intend("card").key
+        return self._key
+
+
+def _state(step: Step | None) -> str:
+    """What is known about the card: absent, unknown (asked for, answer lost), open, or refused for good."""
+    return {"intended": "unknown", "done": "open", "refused": "refused"}[step.state] if step else "absent"
+
+
+def _is_done(step: Step | None) -> bool:
+    """Whether a part is visible. Raises OutcomeUnknown for one that an earlier holder may have sent."""
+    if step and step.state == "intended":
+        raise _maybe_sent()
+    return step is not None and step.state == "done"
+
+
+def _begin(journal: Journal, name: str) -> None:
+    if not journal.intend(name).is_new:
+        raise _maybe_sent()
+
+
+def _maybe_sent() -> OutcomeUnknown:
+    return OutcomeUnknown("an earlier try to send this part was cut off; it may have arrived, so it is not repeated")

@@ -1,0 +1,130 @@
+"""Feishu's error codes: what each means, whether trying again helps, in words an admin can act on.
+
+Pure: one answer in, one error out. Source: PROTOCOL.md, "Error codes".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from integrations.errors import PlatformError
+
+TOKEN_REFUSED = frozenset({99991661, 99991663, 99991664, 99991665, 99991668, 99991671, 99991677})
+RATE_LIMITED = frozenset({99991400, 230020, 11232, 11233, 11247})
+REPLY_IMPOSSIBLE = frozenset({230011, 230019, 230050, 230071, 230072, 230110, 230111, 231003})
+STREAMING_OVER = frozenset({200850, 300309})
+SEQUENCE_USED = 300317
+UNSURE_STATUSES = frozenset({502, 504})  # a gateway's answer says nothing about the call behind it
+
+_DEFAULT_WAIT_S = 1.0
+_LONGEST_MESSAGE = 300
+_RETRY, _GIVE_UP = False, True
+
+_MEANINGS: Mapping[int, tuple[str, bool]] = {
+    2200: ("internal error of the platform", _RETRY),
+    9499: ("malformed call", _GIVE_UP),
+    10002: ("malformed call", _GIVE_UP),
+    10003: ("malformed call: check App ID and App Secret", _GIVE_UP),
+    10014: ("unknown or disabled app: check the App ID and enable the app in Feishu's console", _GIVE_UP),
+    10015: ("wrong App Secret: copy it again from Feishu's console", _GIVE_UP),
+    11232: ("too many messages", _RETRY),
+    11233: ("too many messages", _RETRY),
+    11247: ("too many messages", _RETRY),
+    200740: ("the card no longer exists", _GIVE_UP),
+    200810: ("somebody is using the card at this moment", _RETRY),
+    230002: ("the bot is not in this chat: add it to the group", _GIVE_UP),
+    230006: ("the app's bot ability is off: enable it and publish a version", _GIVE_UP),
+    230011: ("the message to reply to was recalled", _GIVE_UP),
+    230013: ("this person is outside the app's availability range", _GIVE_UP),
+    230018: ("the group's settings forbid the bot to speak", _GIVE_UP),
+    230020: ("too many messages in this chat", _RETRY),
+    230022: ("the platform's content check refused the text", _GIVE_UP),
+    230025: ("the message is too long", _GIVE_UP),
+    230027: ("a permission is missing, or this is an external group", _GIVE_UP),
+    230028: ("the company's data protection refused the text", _GIVE_UP),
+    230035: ("the bot may not send here (muted, blocked or policy)", _GIVE_UP),
+    230049: ("the message is still being sent", _RETRY),
+    230053: ("this person has switched the bot off", _GIVE_UP),
+    230099: ("the card was refused", _GIVE_UP),
+    231003: ("the message to reply to no longer exists", _GIVE_UP),
+    232009: ("the group was dissolved", _GIVE_UP),
+    300120: ("internal error of the platform", _RETRY),
+    300122: ("internal error of the platform", _RETRY),
+    300309: ("the card's streaming mode is over", _GIVE_UP),
+    300317: ("another worker wrote to the card", _RETRY),
+    99991400: ("too many calls", _RETRY),
+    99991401: ("this server's address is not on the app's IP allow list", _GIVE_UP),
+    99991403: ("the month's call quota is used up", _GIVE_UP),
+    99991663: ("the access token is refused", _RETRY),
+    99991672: ("a permission scope is missing: grant it in Feishu's console and publish a version", _GIVE_UP),
+    99991673: ("the app is not available in this company", _GIVE_UP),
+}
+
+
+class FeishuError(PlatformError):
+    """A call that failed. ``code`` is Feishu's, 0 where no answer with one came.
+
+    ``is_refusal``: the call certainly had no effect. Otherwise it may have had.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: int = 0,
+        permanent: bool = False,
+        retry_after_s: float | None = None,
+        is_refusal: bool = True,
+    ) -> None:
+        super().__init__(message, permanent=permanent, retry_after_s=retry_after_s)
+        self.code = code
+        self.is_refusal = is_refusal
+
+    @property
+    def is_rate_limit(self) -> bool:
+        return self.code in RATE_LIMITED
+
+
+def from_answer(call: str, status: int, headers: Mapping[str, str], body: Any) -> FeishuError:
+    """The error for an answer other than ``code`` 0. The body's code decides; the HTTP status only where none is."""
+    code = body.get("code") if isinstance(body, dict) else None
+    if not isinstance(code, int) or isinstance(code, bool) or code == 0:
+        return _without_code(call, status, _wait_s(headers))
+    meaning, is_permanent = _MEANINGS.get(code, ("refused", status != 429 and status < 500))
+    wait_s = _wait_s(headers) if not is_permanent else None
+    if code in RATE_LIMITED:
+        wait_s = wait_s or _DEFAULT_WAIT_S
+    said = _said(body)
+    message = f"Feishu, {call}: {meaning} (code {code}{', ' + said if said else ''})"
+    return FeishuError(message, code=code, permanent=is_permanent, retry_after_s=wait_s)
+
+
+def from_silence(call: str, problem: Exception, *, is_refusal: bool) -> FeishuError:
+    """The error for a call that nobody answered."""
+    words = "could not be reached" if is_refusal else "did not answer"
+    return FeishuError(f"Feishu, {call}: {words} ({type(problem).__name__})", is_refusal=is_refusal)
+
+
+def _without_code(call: str, status: int, wait_s: float | None) -> FeishuError:
+    if 200 <= status < 300 or status in UNSURE_STATUSES:
+        return FeishuError(f"Feishu, {call}: unreadable answer (HTTP {status})", is_refusal=False, retry_after_s=wait_s)
+    is_permanent = status < 500 and status != 429
+    advice = ": check the platform's base address" if is_permanent else ""
+    return FeishuError(f"Feishu, {call}: HTTP {status}{advice}", permanent=is_permanent, retry_after_s=wait_s)
+
+
+def _wait_s(headers: Mapping[str, str]) -> float | None:
+    for name in ("x-ogw-ratelimit-reset", "retry-after"):
+        try:
+            return min(max(float(headers[name]), 0.0), 3600.0)
+        except (KeyError, ValueError):  # a date is as good as nothing: our own pace takes over
+            continue
+    return None
+
+
+def _said(body: Mapping[str, Any]) -> str:
+    """The platform's own words: they name missing scopes and link to the page that grants them."""
+    said = body.get("msg")
+    return re.sub(r"\s+", " ", said).strip()[:_LONGEST_MESSAGE] if isinstance(said, str) else ""

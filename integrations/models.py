@@ -1,0 +1,75 @@
+"""PlatformCredential: the secrets of one app on one chat platform."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from clawdbot_site.security.fields import EncryptedTextField
+from integrations.base import Credentials
+from monitoring.ids import uuid7
+
+
+class Platform(models.TextChoices):
+    FEISHU = "feishu", _("Feishu / Lark")
+    DINGTALK = "dingtalk", _("DingTalk")
+
+
+class PlatformCredential(models.Model):
+    """Secrets are encrypted, bound to this row, and never shown again: only fingerprints are."""
+
+    SECRETS = ("app_secret", "verification_token", "encrypt_key")
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    name = models.CharField(_("name"), max_length=100)
+    team = models.ForeignKey("security.Team", models.PROTECT, null=True, blank=True, verbose_name=_("team"))
+    platform = models.CharField(_("platform"), max_length=20, choices=Platform.choices)
+    app_id = models.CharField(_("app ID"), max_length=100, help_text=_("Feishu: App ID. DingTalk: AppKey / Client ID."))
+    app_secret = EncryptedTextField(_("app secret"))
+    verification_token = EncryptedTextField(_("verification token"), blank=True, help_text=_("Feishu only."))
+    encrypt_key = EncryptedTextField(_("encrypt key"), blank=True, help_text=_("Feishu only."))
+    robot_code = models.CharField(_("robot code"), max_length=100, blank=True, help_text=_("DingTalk; empty: the app ID."))
+    corp_id = models.CharField(_("company ID"), max_length=100, blank=True, help_text=_("Empty: pinned at the first message."))
+    allow_unsigned = models.BooleanField(
+        _("allow unsigned callbacks"),
+        default=False,
+        help_text=_("Feishu without an Encrypt Key: anybody who learns the token can forge messages."),
+    )
+    base_url = models.URLField(_("base URL"), max_length=300, blank=True, help_text=_("Empty: the platform's usual address."))
+    card_template_id = models.CharField(_("card template"), max_length=200, blank=True, help_text=_("DingTalk AI cards."))
+    own_id = models.CharField(_("the bot's own ID"), max_length=100, blank=True, editable=False)
+    rotate_by = models.DateField(_("rotate by"), null=True, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        verbose_name, verbose_name_plural = _("platform credential"), _("platform credentials")
+        ordering = ["name"]
+        constraints = [models.UniqueConstraint(fields=["platform", "app_id"], name="one_credential_per_app")]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.get_platform_display()})"
+
+    def values(self) -> Credentials:
+        """The plain values that an adapter works with."""
+        if self.platform == Platform.FEISHU:
+            api_url, oapi_url = self.base_url or settings.FEISHU_BASE_URL, ""
+        else:
+            api_url = self.base_url or settings.DINGTALK_API_URL
+            oapi_url = self.base_url or settings.DINGTALK_OAPI_URL
+        return Credentials(
+            id=str(self.pk),
+            platform=self.platform,
+            app_id=self.app_id,
+            api_url=api_url.rstrip("/"),
+            oapi_url=oapi_url.rstrip("/"),
+            app_secret=self.app_secret,
+            verification_token=self.verification_token,
+            encrypt_key=self.encrypt_key,
+            robot_code=self.robot_code,
+            corp_id=self.corp_id,
+            card_template_id=self.card_template_id,
+            own_id=self.own_id,
+            allow_unsigned=self.allow_unsigned,
+        )

@@ -1,0 +1,29 @@
+"""System checks: a wrong network or a guessable token fails at start, not at the first request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, register
+
+from monitoring.client_ip import parse_network
+
+SHORTEST_TOKEN = 16  # characters
+
+
+@register
+def check_networks(**kwargs: Any) -> list[CheckMessage]:
+    names = ("TRUSTED_PROXIES", "METRICS_ALLOWED_NETWORKS")
+    wrong = [(name, text) for name in names for text in getattr(settings, name, ()) if parse_network(text) is None]
+    hint = "Write networks as 10.0.0.0/8 or fd00::/8, separated by commas."
+    return [Error(f"{name}: {text!r} is not a network.", hint=hint, id="monitoring.E001") for name, text in wrong]
+
+
+@register
+def check_metrics_token(**kwargs: Any) -> list[CheckMessage]:
+    token = getattr(settings, "METRICS_TOKEN", "")
+    if not token or len(token) >= SHORTEST_TOKEN:
+        return []
+    hint = f"Use at least {SHORTEST_TOKEN} random characters, or leave it empty to allow by address only."
+    return [Error("METRICS_TOKEN is too short to be a secret.", hint=hint, id="monitoring.E002")]

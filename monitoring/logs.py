@@ -1,0 +1,136 @@
+"""What a log line looks like: readable or JSON, with the request id, without secrets, on one line.
+
+``config`` builds Django's LOGGING. Secrets are redacted on a copy of the record before anything is rendered; see
+monitoring.redaction.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from pythonjsonlogger.core import RESERVED_ATTRS
+from pythonjsonlogger.json import JsonFormatter
+
+from monitoring.context import current
+from monitoring.redaction import redact, redact_value
+from monitoring.text import printable
+
+# Attributes that records of Django and asyncio carry and that are no fields: whole requests, sockets, tasks.
+NO_FIELDS: Final = frozenset({*RESERVED_ATTRS, "request", "socket", "taskName", "request_id", "color_message"})
+# They log addresses with keys, headers or a line for each task.
+QUIET: Final = (
+    "asyncio",
+    "celery.app.trace",
+    "celery.beat",
+    "celery.redirected",
+    "celery.worker",
+    "daphne",
+    "django.channels.server",
+    "django.db.backends",
+    "django.server",
+    "httpcore",
+    "httpx",
+    "kombu",
+    "openai",
+    "twisted",
+    "urllib3",
+    "websockets",
+)
+LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
+class ConsoleFormatter(logging.Formatter):
+    """``time level logger message field=value [request id]``; tracebacks indented, so that no text forges a line."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-8s %(name)s  %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        return super().format(_clean(record))
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        fields = "".join(f" {name}={value}" for name, value in _fields(record).items())
+        request_id = getattr(record, "request_id", "")
+        return f"{super().formatMessage(record)}{fields}" + (f" [{request_id}]" if request_id else "")
+
+    def formatException(self, ei: Any) -> str:
+        return _trace(super().formatException(ei))
+
+    def formatStack(self, stack_info: str) -> str:
+        return _trace(stack_info)
+
+
+class RedactingJsonFormatter(JsonFormatter):
+    """One JSON object a line: time (UTC), level, logger, message, request_id and the record's fields."""
+
+    def __init__(self) -> None:
+        names = {"asctime": "time", "levelname": "level", "name": "logger"}
+        wanted = "%(asctime)s %(levelname)s %(name)s %(message)s %(request_id)s"
+        super().__init__(wanted, rename_fields=names, json_ensure_ascii=False, reserved_attrs=[*NO_FIELDS])
+
+    def format(self, record: logging.LogRecord) -> str:
+        return str(super().format(_clean(record)))
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
+        return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+
+    def formatException(self, ei: Any) -> Any:
+        return redact(str(super().formatException(ei)))
+
+    def formatStack(self, stack_info: str) -> str:
+        return redact(stack_info)
+
+
+def config(format: str, level: str, directory: str | None) -> dict[str, Any]:
+    """Return LOGGING. ``format`` is ``console`` or ``json``; with a directory, daily files besides standard output.
+
+    Raises ValueError on an unknown format or level.
+    """
+    if format not in ("console", "json") or level.upper() not in LEVELS:
+        raise ValueError(f"LOG_FORMAT is console or json, LOG_LEVEL one of {', '.join(LEVELS)}.")
+    handlers: dict[str, Any] = {"stdout": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout"}}
+    if directory:
+        handlers["file"] = {"class": "monitoring.log_files.DailyFiles", "directory": directory}
+    for handler in handlers.values():
+        handler["formatter"] = format
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"console": {"()": ConsoleFormatter}, "json": {"()": RedactingJsonFormatter}},
+        "handlers": handlers,
+        "root": {"level": level.upper(), "handlers": list(handlers)},
+        "loggers": {
+            "django": {"level": level.upper(), "handlers": [], "propagate": True},
+            **{name: {"level": "WARNING", "handlers": [], "propagate": True} for name in QUIET},
+        },
+    }
+
+
+def _clean(record: logging.LogRecord) -> logging.LogRecord:
+    """Return a copy that is safe to render: other handlers keep the original."""
+    safe = copy.copy(record)
+    safe.msg, safe.args = printable(redact(_message(record))), None
+    safe.exc_text = None  # somebody else's rendering may have been kept there
+    safe.request_id = printable(str(getattr(record, "request_id", "") or current().request_id))
+    for name in vars(record).keys() - NO_FIELDS:
+        setattr(safe, name, redact_value(name, getattr(record, name)))
+    return safe
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception as error:  # noqa: BLE001  (wrong arguments of a log call: show the call, keep the line)
+        return f"{record.msg} (unrenderable: {type(error).__name__})"
+
+
+def _fields(record: logging.LogRecord) -> dict[str, Any]:
+    names = vars(record).keys() - NO_FIELDS - {"message", "asctime"}
+    return {name: getattr(record, name) for name in sorted(names)}
+
+
+def _trace(text: str) -> str:
+    return "\n".join(f"    {printable(line)}" for line in redact(text).split("\n"))

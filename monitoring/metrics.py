@@ -1,0 +1,201 @@
+"""Every Prometheus collector of ClawdBot, units in the names, and small functions that observe.
+
+Labels are few and bounded: platforms, bot slugs, model names, routes; never a person, a path or a key. What only the
+apps above can tell (queue ages, quotas) they register with ``register_gauge``; it is asked for at each scrape.
+
+With PROMETHEUS_MULTIPROC_DIR (empty at start, set before the first import) one process answers for all.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from typing import Any, Final
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from monitoring.context import ASGIApp, Receive, Send
+
+logger = logging.getLogger(__name__)
+
+GaugeValues = float | Mapping[Any, float] | None
+QUICK_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+SLOW_S: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+# What the apps above report: name -> (help, labels).
+GAUGES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
+    "clawdbot_queue_oldest_seconds": ("Age of the oldest waiting message.", ("queue",)),
+    "clawdbot_queue_depth": ("Messages that wait.", ("queue",)),
+    "clawdbot_platform_quota_used": ("Calls of the current quota period.", ("platform", "credential")),
+    "clawdbot_dead_letters": ("Messages given up, waiting for a person.", ()),
+    "clawdbot_audit_unsealed": ("Audit entries not sealed yet.", ()),
+    "clawdbot_key_age_days": ("Age of the newest key.", ("kind",)),
+    "clawdbot_gpu_utilization_ratio": ("Busy share of the GPU, 0 to 1.", ("gpu",)),
+    "clawdbot_gpu_memory_bytes": ("GPU memory in use.", ("gpu",)),
+}
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+OTHER: Final = "other"
+
+prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # halves the number of series
+
+WEBHOOK_SECONDS = Histogram("clawdbot_webhook_seconds", "Callback to answer.", ("platform", "outcome"), buckets=QUICK_S)
+HTTP_REQUESTS = Counter("clawdbot_http_requests_total", "Answered requests.", ("route", "method", "status"))
+HTTP_SECONDS = Histogram("clawdbot_http_request_seconds", "Request to end of answer.", ("route",), buckets=SLOW_S)
+MESSAGES = Counter("clawdbot_messages_total", "Settled messages.", ("platform", "bot", "outcome"))
+STAGE_SECONDS = Histogram("clawdbot_stage_seconds", "Time in a stage of a message.", ("stage",), buckets=SLOW_S)
+FIRST_TOKEN_SECONDS = Histogram(
+    "clawdbot_inference_first_token_seconds", "Request to first token.", ("model",), buckets=SLOW_S
+)
+TOKENS = Counter("clawdbot_inference_tokens_total", "Tokens read (prompt) and written (completion).", ("model", "kind"))
+BATCH_SIZE = Histogram(
+    "clawdbot_inference_batch_size", "Requests in one step.", ("model",), buckets=(1, 2, 4, 8, 16, 32, 64, 128)
+)
+PLATFORM_CALLS = Counter("clawdbot_platform_calls_total", "Calls to a platform.", ("platform", "call", "outcome"))
+
+
+def webhook(platform: str, outcome: str, duration_s: float) -> None:
+    WEBHOOK_SECONDS.labels(platform, outcome).observe(duration_s)
+
+
+def message(platform: str, bot: str, outcome: str) -> None:
+    MESSAGES.labels(platform, bot, outcome).inc()
+
+
+def stage(name: str, duration_s: float) -> None:
+    """``name`` is one of queue, first_token, generate, deliver, total."""
+    STAGE_SECONDS.labels(name).observe(duration_s)
+
+
+def inference(
+    model: str, *, first_token_s: float | None = None, prompt_tokens: int = 0, completion_tokens: int = 0
+) -> None:
+    if first_token_s is not None:
+        FIRST_TOKEN_SECONDS.labels(model).observe(first_token_s)
+    TOKENS.labels(model, "prompt").inc(prompt_tokens)
+    TOKENS.labels(model, "completion").inc(completion_tokens)
+
+
+def batch(model: str, size: int) -> None:
+    BATCH_SIZE.labels(model).observe(size)
+
+
+def platform_call(platform: str, call: str, outcome: str) -> None:
+    PLATFORM_CALLS.labels(platform, call, outcome).inc()
+
+
+def http_request(route: str, method: str, status: int, duration_s: float) -> None:
+    HTTP_REQUESTS.labels(route, method if method in METHODS else OTHER, str(status)).inc()
+    HTTP_SECONDS.labels(route).observe(duration_s)
+
+
+# -- what is asked for at each scrape --
+
+
+class _Registered(Collector):
+    """Asks the registered callbacks. One that fails is logged and missing from the answer; the others stay."""
+
+    def __init__(self) -> None:
+        self.callbacks: dict[str, Callable[[], GaugeValues]] = {}
+
+    def describe(self) -> list[GaugeMetricFamily]:
+        return []
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        for name, callback in list(self.callbacks.items()):
+            if family := _ask(name, callback):
+                yield family
+
+
+_registered: Final = _Registered()
+prometheus_client.REGISTRY.register(_registered)
+
+
+def register_gauge(name: str, callback: Callable[[], GaugeValues]) -> None:
+    """Report ``callback()`` as the gauge ``name`` of GAUGES: a number, or numbers by label value (or tuple of them).
+
+    None leaves the gauge out. Called at each scrape, from any thread. Registering again replaces.
+    """
+    if name not in GAUGES:
+        raise ValueError(f"{name} is not a gauge of monitoring.metrics.GAUGES.")
+    _registered.callbacks[name] = callback
+
+
+def _ask(name: str, callback: Callable[[], GaugeValues]) -> GaugeMetricFamily | None:
+    try:
+        values = callback()
+    except Exception:  # one broken callback must not hide the other series
+        logger.exception("gauge failed", extra={"gauge": name})
+        return None
+    return None if values is None else _family(name, values)
+
+
+def _family(name: str, values: float | Mapping[Any, float]) -> GaugeMetricFamily:
+    text, labels = GAUGES[name]
+    family = GaugeMetricFamily(name, text, labels=labels)
+    by_labels = values.items() if isinstance(values, Mapping) else [((), values)]
+    for key, value in by_labels:
+        family.add_metric([key] if isinstance(key, str) else list(map(str, key)), float(value))
+    return family
+
+
+def registry() -> CollectorRegistry:
+    """What /metrics shows: this process, or in multiprocess mode the sums over all of them and this one's CPU."""
+    if not os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        return prometheus_client.REGISTRY
+    shared = CollectorRegistry()
+    MultiProcessCollector(shared)  # type: ignore[no-untyped-call]
+    shared.register(_registered)
+    prometheus_client.ProcessCollector(registry=shared)
+    prometheus_client.PlatformCollector(registry=shared)
+    return shared
+
+
+# -- requests --
+
+ROUTE_KEY: Final = "clawdbot.route"
+# Doors that Django's resolver does not see. The key in the path is a secret: the label has the pattern.
+MOUNTED: Final[Mapping[str, str]] = {
+    "/webhooks/feishu/": "webhooks/feishu/<key>",
+    "/webhooks/dingtalk/": "webhooks/dingtalk/<key>",
+}
+
+
+class HttpMetrics:
+    """ASGI: counts and times requests by route name. Django's own route is written by monitoring.middleware."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        status, started = 500, time.perf_counter()  # an application that fails before its answer counts as 500
+
+        async def send_and_note(event: MutableMapping[str, Any]) -> None:
+            nonlocal status
+            status = event["status"] if event["type"] == "http.response.start" else status
+            await send(event)
+
+        routes: list[str] = []  # survives the copies of the scope that routers make
+        try:
+            return await self.app({**scope, ROUTE_KEY: routes}, receive, send_and_note)
+        finally:
+            http_request(_route(scope["path"], routes), scope["method"], status, time.perf_counter() - started)
+
+
+def name_route(scope: Mapping[str, Any], route: str) -> None:
+    """Tell HttpMetrics which pattern took the request."""
+    routes = scope.get(ROUTE_KEY)
+    if isinstance(routes, list):
+        routes.append(route)
+
+
+def _route(path: str, routes: list[str]) -> str:
+    if routes:
+        return routes[-1] or "/"
+    return next((route for prefix, route in MOUNTED.items() if path.startswith(prefix)), OTHER)

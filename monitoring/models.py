@@ -1,0 +1,138 @@
+"""What was done, and what needs a person. Plain ids, no foreign keys: an entry outlives what it speaks of."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import models
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from monitoring.ids import uuid7
+
+
+class AppendOnlyError(Exception):
+    """An audit entry was to be changed or deleted. Trying again never helps."""
+
+
+def _refuse(*args: Any, **kwargs: Any) -> NoReturn:
+    raise AppendOnlyError("Audit entries are only ever added.")
+
+
+class AppendOnlyQuerySet(models.QuerySet["AuditLog"]):
+    """The database's triggers refuse as well (monitoring/triggers.py); this refuses earlier and clearer."""
+
+    update = _refuse
+    _update = _refuse
+    bulk_update = _refuse
+    update_or_create = _refuse
+    delete = _refuse
+    _raw_delete = _refuse
+
+    def bulk_create(self, objs: Any, *args: Any, **kwargs: Any) -> Any:
+        if kwargs.get("update_conflicts") or kwargs.get("ignore_conflicts"):
+            _refuse()
+        return super().bulk_create(objs, *args, **kwargs)
+
+
+class AuditLog(models.Model):
+    """One event. Written by monitoring.audit only, in the transaction of the change it tells of."""
+
+    class ActorKind(models.TextChoices):
+        USER = "user", _("person")
+        CLIENT = "client", _("API client")
+        SYSTEM = "system", _("system")
+        PLATFORM = "platform", _("chat platform")
+        ANONYMOUS = "anonymous", _("not signed in")
+
+    class Outcome(models.TextChoices):
+        SUCCESS = "success", _("success")
+        REFUSED = "refused", _("refused")
+        FAILURE = "failure", _("failure")
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    created_at = models.DateTimeField(_("time"), default=timezone.now, editable=False)
+    actor_kind = models.CharField(_("kind of actor"), max_length=16, choices=ActorKind.choices)
+    actor_id = models.CharField(_("actor id"), max_length=64, blank=True)
+    actor_label = models.CharField(_("actor"), max_length=200, blank=True)
+    action = models.CharField(_("action"), max_length=100)
+    target_type = models.CharField(_("kind of target"), max_length=100, blank=True)
+    target_id = models.CharField(_("target id"), max_length=64, blank=True)
+    target_label = models.CharField(_("target"), max_length=200, blank=True)
+    changes = models.JSONField(_("changes"), default=dict, blank=True, encoder=DjangoJSONEncoder)
+    outcome = models.CharField(_("outcome"), max_length=16, choices=Outcome.choices, default=Outcome.SUCCESS)
+    reason = models.CharField(_("reason"), max_length=500, blank=True)
+    count = models.PositiveIntegerField(_("times"), default=1, help_text=_("How many equal events it tells of."))
+    address = models.CharField(_("address"), max_length=45, blank=True)
+    request_id = models.CharField(_("request id"), max_length=64, blank=True)
+
+    objects = models.Manager.from_queryset(AppendOnlyQuerySet)()
+
+    class Meta:
+        verbose_name = _("audit entry")
+        verbose_name_plural = _("audit log")
+        base_manager_name = "objects"
+        ordering = ["-created_at", "-id"]
+        indexes = [
+            models.Index(fields=["-created_at", "-id"], name="audit_newest"),
+            models.Index(fields=["action", "-created_at"], name="audit_action"),
+            models.Index(fields=["actor_id", "-created_at"], name="audit_actor"),
+            models.Index(fields=["target_type", "target_id", "-created_at"], name="audit_target"),
+            models.Index(fields=["outcome", "-created_at"], name="audit_outcome"),
+        ]
+        constraints = [
+            models.CheckConstraint(condition=~models.Q(action=""), name="audit_has_action"),
+            models.CheckConstraint(
+                condition=models.Q(outcome__in=["success", "refused", "failure"]), name="audit_known_outcome"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.created_at:%Y-%m-%d %H:%M:%S} {self.action} {self.target_label}".strip()
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if not self._state.adding or kwargs.get("force_update") or kwargs.get("update_fields"):
+            _refuse()
+        kwargs["force_insert"] = True
+        super().save(*args, **kwargs)
+
+    delete = _refuse
+
+
+class AlertQuerySet(models.QuerySet["Alert"]):
+    def open(self) -> AlertQuerySet:
+        return self.filter(closed_at__isnull=True)
+
+
+class Alert(models.Model):
+    """Something that a person should look at. At most one is open for each rule and subject."""
+
+    class Severity(models.TextChoices):
+        WARNING = "warning", _("warning")
+        CRITICAL = "critical", _("critical")
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    rule = models.CharField(_("rule"), max_length=100)
+    subject = models.CharField(_("subject"), max_length=200, blank=True, help_text=_("What the rule looked at."))
+    severity = models.CharField(_("severity"), max_length=16, choices=Severity.choices)
+    summary = models.CharField(_("summary"), max_length=500)
+    opened_at = models.DateTimeField(_("opened"), default=timezone.now)
+    closed_at = models.DateTimeField(_("closed"), null=True, blank=True)
+    details = models.JSONField(_("details"), default=dict, blank=True, encoder=DjangoJSONEncoder)
+
+    objects = models.Manager.from_queryset(AlertQuerySet)()
+
+    class Meta:
+        verbose_name = _("alert")
+        verbose_name_plural = _("alerts")
+        ordering = ["-opened_at", "-id"]
+        indexes = [models.Index(fields=["-opened_at", "-id"], name="alert_newest")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["rule", "subject"], condition=models.Q(closed_at__isnull=True), name="alert_open_once"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.rule}: {self.summary}"

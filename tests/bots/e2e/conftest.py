@@ -1,0 +1,57 @@
+"""Both shapes of the same code, as real processes: embedded, and PostgreSQL, Redis, workers, scheduler and Daphne."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.conftest import server_url
+from tests.integrations.feishu.fake_feishu import FakeFeishu
+from tests.servers.model_service import ModelService
+from tests.servers.site import Site
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[ModelService]:
+    with ModelService() as running:
+        yield running
+
+
+@pytest.fixture
+def feishu() -> Iterator[FakeFeishu]:
+    with FakeFeishu() as running:
+        yield running
+
+
+@pytest.fixture(scope="module", params=["embedded", "production"])
+def site(request: pytest.FixtureRequest, service: ModelService, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("site")
+    shape: str = request.param
+    env = {} if shape == "embedded" else production_env()
+    made = Site(folder / "data", MODEL_ENDPOINT=service.base_url, MODEL_API_KEY=service.api_key, MODEL_NAME="m", **env)
+    made.data_dir.mkdir()
+    try:
+        yield made.start() if shape == "embedded" else made.start_production()
+    finally:
+        made.close()
+
+
+def production_env() -> dict[str, str]:
+    name = f"e2e_{secrets.token_hex(4)}"
+    server = server_url("TEST_POSTGRES_URL", "PostgreSQL")
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return {
+        "DATABASE_URL": f"{server.rpartition('/')[0]}/{name}",
+        "REDIS_URL": server_url("TEST_REDIS_URL", "Redis"),
+        "SECRET_KEY": secrets.token_urlsafe(64),
+        "FIELD_ENCRYPTION_KEYS": secrets.token_urlsafe(32) + "=",
+    }
+
+
+def read_log(path: Path) -> str:
+    return path.read_text("utf-8", "replace") if path.exists() else ""

@@ -1,0 +1,154 @@
+"""A person writes on Feishu; the site is real processes, the platform and the model service are fakes on real sockets."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+
+import httpx
+import pytest
+from websockets.sync.client import connect
+
+from integrations.feishu.crypto import encrypt, event_signature
+from tests.integrations.feishu.fake_feishu import FakeFeishu
+from tests.servers.model_service import ModelService, Script
+from tests.servers.site import Site, create, random_name, until
+
+pytestmark = pytest.mark.xdist_group("e2e")
+
+
+class Talk:
+    """One Feishu app joined to a bot of the site, and one person in a direct chat with it."""
+
+    def __init__(self, site: Site, feishu: FakeFeishu, **bot: object) -> None:
+        self.site, self.feishu = site, feishu
+        self.slug, self.secret = random_name(), secrets.token_urlsafe(24)
+        feishu.app_id = f"cli_{random_name()}"
+        with site.rest() as rest:
+            create(rest, "bots/", slug=self.slug, name=self.slug, model="remote", **bot)
+            credential = create(
+                rest,
+                "credentials/",
+                name=self.slug,
+                platform="feishu",
+                app_id=feishu.app_id,
+                app_secret=feishu.app_secret,
+                verification_token=self.secret,
+                encrypt_key=self.secret,
+                base_url=feishu.url,
+            )
+            self.endpoint = create(rest, "endpoints/", bot=self.slug, credential=credential["id"], mode="webhook")
+
+    def say(self, text: str, message_id: str | None = None) -> httpx.Response:
+        event = _event(self.feishu.app_id, self.secret, text, message_id or f"om_{secrets.token_hex(8)}")
+        body = json.dumps({"encrypt": encrypt(json.dumps(event).encode(), self.secret)}).encode()
+        timestamp, nonce = str(int(time.time())), secrets.token_hex(8)
+        headers = {
+            "Content-Type": "application/json",
+            "X-Lark-Request-Timestamp": timestamp,
+            "X-Lark-Request-Nonce": nonce,
+            "X-Lark-Signature": event_signature(timestamp, nonce, self.secret, body),
+        }
+        path = f"/webhooks/feishu/{self.endpoint['key']}/"
+        return httpx.post(f"{self.site.url}{path}", content=body, headers=headers, trust_env=False, timeout=10)
+
+    def texts(self) -> list[str]:
+        return list(self.feishu.texts)
+
+
+def _event(app_id: str, token: str, text: str, message_id: str) -> dict[str, object]:
+    message = {
+        "message_id": message_id,
+        "create_time": str(int(time.time() * 1000)),
+        "chat_id": "oc_e2e",
+        "chat_type": "p2p",
+        "message_type": "text",
+        "content": json.dumps({"text": text}),
+    }
+    sender = {"sender_id": {"open_id": "ou_e2e", "union_id": "on_e2e"}, "sender_type": "user", "tenant_key": "t"}
+    header = {
+        "event_id": secrets.token_hex(8),
+        "token": token,
+        "create_time": message["create_time"],
+        "event_type": "im.message.receive_v1",
+        "tenant_key": "t",
+        "app_id": app_id,
+    }
+    return {"schema": "2.0", "header": header, "event": {"sender": sender, "message": message}}
+
+
+@pytest.mark.parametrize("mode", ["text", "stream"])
+def test_a_feishu_message_is_answered_once_in_both_shapes(site: Site, feishu: FakeFeishu, mode: str) -> None:
+    talk = Talk(site, feishu, reply_mode=mode)
+
+    answers = [talk.say("Hello", "om_same").status_code for _ in range(3)]
+
+    assert answers == [200, 200, 200]
+    until(lambda: any("Hello" in text for text in talk.texts()), "nobody sees an answer")
+    time.sleep(1)
+    assert len(talk.texts()) == 1
+
+
+def test_the_platform_has_its_200_before_the_model_answers(
+    site: Site, feishu: FakeFeishu, service: ModelService
+) -> None:
+    talk = Talk(site, feishu, reply_mode="text")
+    service.script(Script(["late"], wait_s=2.0))
+
+    started = time.monotonic()
+    talk.say("Hello")
+    took_s = time.monotonic() - started
+
+    assert took_s < 1.5
+    until(lambda: talk.texts() == ["late"], "the answer never came")
+    service.script(Script())
+
+
+@pytest.mark.parametrize("mode", ["text", "stream"])
+def test_a_site_killed_while_it_answers_loses_and_doubles_nothing(
+    site: Site, feishu: FakeFeishu, service: ModelService, mode: str
+) -> None:
+    talk = Talk(site, feishu, reply_mode=mode)
+    asked = len(service.requests)
+    service.script(Script(["one ", "two ", "three ", "END"], piece_s=0.4))
+    talk.say("Hello")
+    until(lambda: len(service.requests) > asked, "the model is never asked")
+    time.sleep(0.9)
+
+    site.kill()
+    service.script(Script(["one ", "two ", "three ", "END"]))
+    restart(site)
+
+    until(lambda: talk.texts() == ["one two three END"], f"people see {talk.texts()}", 60)
+    service.script(Script())
+    time.sleep(2)
+    assert talk.texts() == ["one two three END"]
+
+
+def restart(site: Site) -> None:
+    if "REDIS_URL" in site.env:
+        site.start_production()
+    else:
+        site.start()
+
+
+def test_the_first_delta_reaches_a_browser_at_once(site: Site, service: ModelService) -> None:
+    with site.rest() as rest:
+        token = rest.headers["Authorization"].removeprefix("Bearer ")
+    service.script(Script(["first ", "second ", "third"], piece_s=0.5))
+    with connect(f"{site.url.replace('http', 'ws')}/ws/chat/demo/", proxy=None) as socket:
+        socket.send(json.dumps({"type": "auth", "token": token}))
+        assert json.loads(socket.recv(10))["type"] == "ready"
+        socket.send(json.dumps({"type": "message", "id": random_name(), "text": "Hello"}))
+        frames = []
+        while not frames or frames[-1][1]["type"] != "done":
+            frames.append((time.monotonic(), json.loads(socket.recv(20))))
+    service.script(Script())
+
+    deltas = [(at, frame["text"]) for at, frame in frames if frame["type"] == "delta"]
+    done = next(at for at, frame in frames if frame["type"] == "done")
+    assert [text for _, text in deltas] == ["first ", "second ", "third"]
+    gaps = [later - earlier for (earlier, _), (later, _) in zip(deltas, deltas[1:], strict=False)]
+    assert all(0.25 < gap < 1.0 for gap in gaps), "the pieces did not arrive as they were written"
+    assert done - deltas[-1][0] < 1.0

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import threading
+import time
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from bots import leases
+from bots.errors import LeaseLost
+from bots.models import Conversation
+from tests import factories
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def conversation() -> Conversation:
+    return factories.web_question().conversation
+
+
+def test_a_second_claim_finds_nothing(conversation):
+    with leases.hold(conversation.pk) as first, leases.hold(conversation.pk) as second:
+        assert first is not None
+        assert second is None
+
+
+def test_a_released_conversation_can_be_claimed_again_with_a_higher_fence(conversation):
+    with leases.hold(conversation.pk) as first:
+        pass
+    with leases.hold(conversation.pk) as second:
+        assert second.fence == first.fence + 1
+
+
+def test_a_dead_workers_claim_lapses(conversation):
+    lapsed = timezone.now() - timedelta(seconds=1)
+    Conversation.objects.filter(pk=conversation.pk).update(lease_owner="dead", lease_fence=7, lease_until=lapsed)
+
+    with leases.hold(conversation.pk) as lease:
+        assert lease.fence == 8
+
+
+def test_a_held_claim_is_renewed_for_as_long_as_it_is_held(conversation, monkeypatch):
+    monkeypatch.setattr(leases, "RENEW_S", 0.2)
+    with leases.hold(conversation.pk):
+        before = Conversation.objects.get(pk=conversation.pk).lease_until
+        time.sleep(1.2)
+        assert Conversation.objects.get(pk=conversation.pk).lease_until > before
+
+
+def test_a_holder_learns_that_its_claim_was_taken(conversation, monkeypatch):
+    monkeypatch.setattr(leases, "RENEW_S", 0.2)
+    cancelled = threading.Event()
+    with leases.hold(conversation.pk) as lease, lease.working_on(conversation.pk, cancelled.set):
+        Conversation.objects.filter(pk=conversation.pk).update(lease_owner="thief", lease_fence=99)
+
+        assert cancelled.wait(5)
+        with pytest.raises(LeaseLost):
+            lease.check()
+    assert Conversation.objects.get(pk=conversation.pk).lease_owner == "thief"
+
+
+def test_a_stopped_message_is_cancelled_within_a_second(conversation):
+    message = conversation.messages.get()
+    cancelled = threading.Event()
+    with leases.hold(conversation.pk) as lease, lease.working_on(message.pk, cancelled.set):
+        conversation.messages.update(cancel_requested_at=timezone.now())
+
+        assert cancelled.wait(1.5)

@@ -1,0 +1,40 @@
+"""What every test shares: an append-only audit log that survives the flush, and servers that may be absent."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.monitoring.flush import allow_flush
+
+os.environ.setdefault("NO_PROXY", "127.0.0.1,localhost")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def audit_survives_flush() -> Iterator[None]:
+    """Every transactional test ends in a flush, which the audit log's triggers would refuse."""
+    with pytest.MonkeyPatch.context() as patch:
+        allow_flush(patch)
+        yield
+
+
+def server_url(name: str, what: str) -> str:
+    """The address of a private server that scripts/servers.py started. In CI a missing one is a failure."""
+    url = os.environ.get(name, "")
+    if not url and os.environ.get("CI"):
+        pytest.fail(f"{what} is missing in CI: run the tests by `make test`.")
+    if not url:
+        pytest.skip(f"{what} is not running: run the tests by `make test`.")
+    return url
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> str:
+    return server_url("TEST_POSTGRES_URL", "PostgreSQL")
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> str:
+    return server_url("TEST_REDIS_URL", "Redis")

@@ -1,0 +1,70 @@
+"""Rows for tests, without surprises: every value that a test relies on, it gives itself."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from bots import intake
+from bots.models import Bot, Conversation, Endpoint, Message
+from inference.models import LanguageModel
+from integrations.base import IncomingMessage, ReplyTarget
+from integrations.models import PlatformCredential
+
+_number = itertools.count(1)
+
+
+def model(**values: Any) -> LanguageModel:
+    return LanguageModel.objects.create(**{"name": f"echo-{next(_number)}", "engine": "echo", **values})
+
+
+def bot(**values: Any) -> Bot:
+    number = next(_number)
+    defaults = {"slug": f"bot-{number}", "name": f"Bot {number}", "reply_mode": "text", "ai_notice": ""}
+    return Bot.objects.create(**{**defaults, **values, "model": values.get("model") or model()})
+
+
+def credential(platform: str = "feishu", **values: Any) -> PlatformCredential:
+    number = next(_number)
+    defaults = {
+        "name": f"App {number}",
+        "platform": platform,
+        "app_id": f"cli_{number}",
+        "app_secret": f"app-secret-{number}",
+        "verification_token": f"verification-token-{number}",
+        "encrypt_key": f"encrypt-key-{number}",
+    }
+    return PlatformCredential.objects.create(**{**defaults, **values})
+
+
+def endpoint(**values: Any) -> Endpoint:
+    given = {**values, "bot": values.get("bot") or bot(), "credential": values.get("credential") or credential()}
+    return Endpoint.objects.create(**given)
+
+
+def incoming(text: str = "Hello", *, chat_id: str = "oc_1", sender_id: str = "ou_1", **values: Any) -> IncomingMessage:
+    message_id = values.pop("message_id", None) or f"om_{next(_number)}"
+    chat_type = values.pop("chat_type", "direct")
+    thread_id = values.pop("thread_id", "")
+    target = ReplyTarget(
+        chat_id=chat_id, chat_type=chat_type, message_id=message_id, sender_id=sender_id, thread_id=thread_id
+    )
+    return IncomingMessage(message_id=message_id, text=text, sender_id=sender_id, target=target, **values)
+
+
+def draft(place: Endpoint | None = None, text: str = "Hello", **values: Any) -> intake.Draft:
+    made = intake.draft(place or endpoint(), incoming(text, **values))
+    assert made is not None
+    return made
+
+
+def web_question(asked: Bot | None = None, text: str = "Hello", **values: Any) -> Message:
+    """A stored question of the web, not yet answered."""
+    given = asked or bot()
+    scope_key = values.pop("scope_key", f"call:{next(_number)}")
+    conversation, _ = Conversation.objects.get_or_create(
+        bot=given, source="web", scope_key=scope_key, defaults={"platform": "web"}
+    )
+    return Message.objects.create(
+        conversation=conversation, role="user", platform="web", app_id=given.pk.hex, text=text, **values
+    )

@@ -1,0 +1,82 @@
+"""A fake Feishu, an app on it, and the vectors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from integrations.base import Credentials, ReplyTarget
+from integrations.feishu.adapter import FeishuAdapter
+from integrations.feishu.client import FeishuClient
+
+from .doubles import MemoryJournal, MemoryTokens
+from .fake_feishu import FakeFeishu
+
+VECTOR_FILE = json.loads((Path(__file__).parent / "feishu_vectors.json").read_text())
+SHARED: dict[str, str] = VECTOR_FILE["shared"]
+CLOCK = float(VECTOR_FILE["clock"])
+
+
+def vectors(kind: str) -> list[Any]:
+    """Parameters: the vectors of one kind."""
+    return [pytest.param(v, id=v["id"]) for v in VECTOR_FILE["vectors"] if v["kind"] == kind]
+
+
+def credentials(**fields: Any) -> Credentials:
+    """The vectors' app, unless told otherwise."""
+    given = {
+        "id": "1",
+        "platform": "feishu",
+        "app_id": SHARED["app_id"],
+        "api_url": "https://open.feishu.cn",
+        "verification_token": SHARED["verification_token"],
+        "encrypt_key": SHARED["encrypt_key"],
+    }
+    return Credentials(**{**given, **fields})
+
+
+@pytest.fixture
+def feishu() -> Iterator[FakeFeishu]:
+    with FakeFeishu() as fake:
+        yield fake
+
+
+@pytest.fixture
+def http() -> Iterator[httpx.Client]:
+    with httpx.Client(trust_env=False) as client:
+        yield client
+
+
+@pytest.fixture
+def tokens() -> MemoryTokens:
+    return MemoryTokens()
+
+
+@pytest.fixture
+def app(feishu: FakeFeishu) -> Credentials:
+    return credentials(app_id=feishu.app_id, app_secret=feishu.app_secret, api_url=feishu.url)
+
+
+@pytest.fixture
+def client(app: Credentials, http: httpx.Client, tokens: MemoryTokens) -> FeishuClient:
+    return FeishuClient(app, http, tokens)
+
+
+@pytest.fixture
+def adapter(http: httpx.Client, tokens: MemoryTokens) -> FeishuAdapter:
+    return FeishuAdapter(http, tokens)
+
+
+@pytest.fixture
+def journal() -> MemoryJournal:
+    return MemoryJournal()
+
+
+@pytest.fixture
+def target() -> ReplyTarget:
+    return ReplyTarget(chat_id="oc_1", chat_type="group", message_id="om_question", sender_id="ou_alice")

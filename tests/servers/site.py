@@ -1,0 +1,146 @@
+"""The real site as real processes, for end-to-end tests: embedded, or in the production shape."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self, TypeVar
+
+import httpx
+
+ROOT = Path(__file__).resolve().parents[2]
+PASSWORD = "a-password-of-the-tests"
+T = TypeVar("T")
+
+
+def until(check: Callable[[], T], what: str, limit_s: float = 30.0) -> T:
+    end = time.monotonic() + limit_s
+    while not (value := check()):
+        assert time.monotonic() < end, f"after {limit_s:.0f} s: {what}"
+        time.sleep(0.05)
+    return value
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Site:
+    """One instance with its own data folder and port. ``extra`` processes belong to the production shape."""
+
+    def __init__(self, data_dir: Path, **env: str) -> None:
+        self.data_dir, self.port = data_dir, free_port()
+        self.log_path = data_dir.with_suffix(".log")
+        inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        self.env = {
+            **inherited,
+            "CLAWDBOT_DATA_DIR": str(data_dir),
+            "CLAWDBOT_PORT": str(self.port),
+            "CLAWDBOT_ADMIN_PASSWORD": PASSWORD,
+            "OUTBOUND_ALLOWED_NETWORKS": "127.0.0.0/8",
+            "NO_PROXY": "127.0.0.1",
+            "PYTHONUNBUFFERED": "1",
+            **env,
+        }
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text("utf-8", "replace")
+
+    def start(self) -> Self:
+        self._spawn("manage.py", "up")
+        return self.wait()
+
+    def wait(self) -> Self:
+        until(self._is_ready, "the site does not answer", 60)
+        return self
+
+    def start_production(self) -> Self:
+        """Daphne, a worker for each kind of work and the scheduler as processes of their own."""
+        self.manage("migrate")
+        self.manage("shell", "-c", "from bots.seed import seed; seed()")
+        self._spawn("-m", "daphne", "-b", "127.0.0.1", "-p", str(self.port), "clawdbot_site.asgi:application")
+        worker = ("-m", "celery", "-A", "clawdbot_site", "worker", "-P", "threads", "-c", "8")
+        self._spawn(*worker, "-Q", "inference", "-n", "inference@%h")
+        self._spawn(*worker, "-Q", "delivery,default", "-n", "delivery@%h")
+        self._spawn("-m", "celery", "-A", "clawdbot_site", "beat")
+        return self.wait()
+
+    def _is_ready(self) -> bool:
+        dead = [p for p in self._processes if p.poll() is not None]
+        assert not dead, f"a process ended with {dead[0].returncode}:\n{self.log[-3000:]}"
+        try:
+            return httpx.get(f"{self.url}/readyz", trust_env=False).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def _spawn(self, *words: str) -> None:
+        with self.log_path.open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, *words], cwd=ROOT, env=self.env, stdout=log, stderr=log, start_new_session=True
+            )
+        self._processes.append(process)
+
+    def manage(self, *words: str) -> str:
+        command = [sys.executable, "manage.py", *words]
+        done = subprocess.run(command, cwd=ROOT, env=self.env, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def kill(self) -> None:
+        """As a power cut would."""
+        for process in self._processes:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(10)
+        self._processes.clear()
+
+    def stop(self) -> None:
+        for process in self._processes:
+            process.terminate()
+        for process in self._processes:
+            process.wait(40)
+        self._processes.clear()
+
+    def close(self) -> None:
+        for process in self._processes:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait(10)
+
+    # -- as an integrator --
+
+    def rest(self) -> httpx.Client:
+        given = {"username": "admin", "password": PASSWORD}
+        answer = httpx.post(f"{self.url}/api/v1/auth/token/", json=given, trust_env=False)
+        assert answer.status_code == 200, answer.text
+        headers = {"Authorization": f"Bearer {answer.json()['access']}"}
+        return httpx.Client(base_url=f"{self.url}/api/v1/", headers=headers, trust_env=False, timeout=30)
+
+
+def create(rest: httpx.Client, path: str, **body: object) -> dict[str, object]:
+    answer = rest.post(path, json=body)
+    assert answer.status_code == 201, answer.text
+    return dict(answer.json())
+
+
+def random_name() -> str:
+    return f"x{secrets.token_hex(4)}"
+
+
+def ready_line(log: str) -> re.Match[str] | None:
+    return re.search(r"ClawdBot is ready: (http://\S+/admin/)", log)
