@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "clawdbot_site.settings")
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "clawdbot_site.settings.base")
     try:
         from django.core.management import execute_from_command_line
     except ImportError as error:

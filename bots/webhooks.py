@@ -25,6 +25,7 @@ from bots import inbound as inbound_events
 from bots import intake
 from bots.errors import NotStored
 from bots.models import Endpoint
+from clawdbot_site.security import gate
 from integrations.base import Challenge, WebhookRequest
 from integrations.errors import AuthenticationError, PayloadError
 from integrations.registry import adapter_for
@@ -79,7 +80,7 @@ class WebhookConsumer(AsyncConsumer):
             return refusal(413, "too_large", "A callback may have at most 1 MiB.")
         request = WebhookRequest(_headers(self.scope), bytes(self._body), time.time())
         try:
-            return await _take(found["platform"], found["key"], request)
+            return await _take(self.scope, found["platform"], found["key"], request)
         except (NotStored, DatabaseError):
             logger.exception("a callback was not stored")
             return refusal(503, "not_stored", "The message could not be stored. Please deliver it again.")
@@ -97,20 +98,22 @@ def _headers(scope: Mapping[str, Any]) -> dict[str, str]:
     return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
 
 
-async def _take(platform: str, key: str, request: WebhookRequest) -> Answer:
-    found = await DatabaseSyncToAsync(_open, thread_sensitive=False, executor=_threads)(platform, key, request)
+async def _take(scope: Mapping[str, Any], platform: str, key: str, request: WebhookRequest) -> Answer:
+    found = await DatabaseSyncToAsync(_open, thread_sensitive=False, executor=_threads)(scope, platform, key, request)
     if isinstance(found, Answer):
         return found
     accepted = await asyncio.wrap_future(intake.accept(found))
     return Answer(200, {}, "accepted" if accepted.is_new else "repeated")
 
 
-def _open(platform: str, key: str, request: WebhookRequest) -> Answer | intake.Draft:
+def _open(scope: Mapping[str, Any], platform: str, key: str, request: WebhookRequest) -> Answer | intake.Draft:
     """In a thread: find the endpoint, authenticate, parse. A Draft is still to be stored."""
     related = "bot__model", "credential"
     endpoint = Endpoint.objects.live().with_key(key).select_related(*related).first()
     if endpoint is None or endpoint.credential.platform != platform:
         return refusal(404, "not_found", "There is no such address, or it is disabled.")
+    if not gate.admits_to_endpoint(scope, endpoint.pk):
+        return refusal(403, "address_blocked", "Callbacks from your address are blocked here.")
     try:
         _check_content_type(request)
         inbound = adapter_for(platform).receive(request, endpoint.credential.values())

@@ -12,7 +12,7 @@ from channels.routing import ProtocolTypeRouter, URLRouter
 from django.core.asgi import get_asgi_application
 from django.urls import re_path
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "clawdbot_site.settings")
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "clawdbot_site.settings.base")
 django.setup(set_prefix=False)
 site = get_asgi_application()
 

@@ -9,7 +9,7 @@ from typing import Any
 from celery import Celery
 from kombu.utils.objects import cached_property
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "clawdbot_site.settings")
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "clawdbot_site.settings.base")
 
 
 class SiteCelery(Celery):

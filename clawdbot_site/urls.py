@@ -15,6 +15,7 @@ from clawdbot_site.security.urls import token_urlpatterns
 from clawdbot_site.security.views import jwks
 from monitoring import api as monitoring_api
 
+handler403 = "monitoring.views.permission_denied"
 router = SimpleRouter()
 for part in (resources, security_api, monitoring_api):
     part.register(router)
@@ -34,5 +35,7 @@ urlpatterns = [
     path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
     path("api/v1/", include(api_v1)),
     path("v1/", include(openai.urlpatterns)),
+    path("i18n/", include("django.conf.urls.i18n")),
+    path("admin/", include("bots.admin.urls")),
     path("admin/", admin.site.urls),
 ]

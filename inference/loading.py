@@ -13,6 +13,7 @@ from inference.errors import EngineDown
 from inference.models import LanguageModel
 
 DEMO_PATH = Path(__file__).parent / "demo" / "model"
+TINY_BYTES = 64 * 1024 * 1024  # below it, threads cost more than they bring
 LOCAL = "inference.engines.local"
 
 
@@ -35,6 +36,13 @@ def _local(model: LanguageModel) -> Engine:
             "or choose a model with the engine `openai`."
         ) from None
     engine: Engine = engines.LocalEngine(
-        loading.load_model(model.path), max_context_tokens=model.max_context_tokens, max_waiting=model.max_concurrency
+        loading.load_model(model.path),
+        max_context_tokens=model.max_context_tokens,
+        max_waiting=model.max_concurrency,
+        torch_threads=1 if _size_bytes(Path(model.path)) < TINY_BYTES else None,
     )
     return engine
+
+
+def _size_bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, final
 
@@ -144,6 +145,18 @@ class Journal(Protocol):
     def done(self, name: str, remote_id: str = "") -> None: ...
 
     def refused(self, name: str, reason: str) -> None: ...
+
+
+class TokenStore(Protocol):
+    """Access tokens, shared by all processes. ``lock`` is held by one of them at a time, so that one fetches."""
+
+    def get(self, key: str) -> str | None: ...
+
+    def set(self, key: str, value: str, ttl_s: float) -> None: ...
+
+    def delete(self, key: str) -> None: ...
+
+    def lock(self, key: str) -> AbstractContextManager[object]: ...
 
 
 class ReplyStream(ABC):

@@ -153,7 +153,8 @@ def _unwrapped(row: DataKey) -> bytes:
 def create_missing(model: type[DataKey] = DataKey, using: str = DEFAULT_DB_ALIAS) -> None:
     """Make the first key of each purpose. Of two processes at once, the database lets one win."""
     primaries = model._default_manager.using(using).filter(state=DataKey.State.PRIMARY)
-    for purpose in {*DataKey.Purpose.values}.difference(primaries.values_list("purpose", flat=True)):
+    held = set(primaries.values_list("purpose", flat=True))
+    for purpose in sorted({*DataKey.Purpose.values} - held):  # in one order everywhere: no deadlock
         try:
             with transaction.atomic(using=using):
                 _create(model, using, purpose)
@@ -174,9 +175,9 @@ def _create(model: type[DataKey], using: str, purpose: str) -> DataKey:
 def rotate() -> DataKey:
     """Make a new primary key now; the old one goes on opening. Other processes follow within REFRESH_S. Audited."""
     with transaction.atomic():
-        rewrap()
         create_missing()
-        list(DataKey.objects.select_for_update().filter(purpose=DataKey.Purpose.ENCRYPT))  # one rotation at a time
+        hold()
+        rewrap()
         primary = DataKey.objects.filter(purpose=DataKey.Purpose.ENCRYPT, state=DataKey.State.PRIMARY)
         old = primary.get()
         primary.update(state=DataKey.State.ACTIVE)
@@ -193,12 +194,18 @@ def rotate_if_due() -> DataKey | None:
     return rotate() if is_due else None
 
 
+def hold(model: type[DataKey] = DataKey, using: str = DEFAULT_DB_ALIAS) -> None:
+    """Let one transaction at a time change the keys: it locks the one row that never changes its state."""
+    list(model._default_manager.using(using).select_for_update().filter(purpose=DataKey.Purpose.DIGEST))
+
+
 def rewrap(model: type[DataKey] = DataKey, using: str = DEFAULT_DB_ALIAS) -> int:
     """Wrap every data key that an older key-encryption key wraps with the newest; return how many. Audited."""
     wrapping = _wrapping_ring()
     newest = f"{wrapping.primary_id:08x}"
     with transaction.atomic(using=using):
-        rows = list(model._default_manager.using(using).select_for_update().exclude(kek_id=newest))
+        hold(model, using)
+        rows = list(model._default_manager.using(using).exclude(kek_id=newest))
         for row in rows:
             row.wrapped = encryption.wrap(wrapping, _unwrapped(row), row.key_id, row.purpose)
             row.kek_id = newest

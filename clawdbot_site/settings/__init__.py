@@ -1,3 +1,1 @@
-"""The settings of every process. Values come from the environment (env.py); the test settings change a handful."""
-
-from clawdbot_site.settings.base import *  # noqa: F403  (Django reads a settings module's names)
+"""The settings of every process: base.py, and the few names that development, test and production change."""

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from csp.constants import NONE, SELF, UNSAFE_EVAL
 
+from clawdbot_site.settings import admin_look
 from clawdbot_site.settings import env as environment
 from clawdbot_site.settings.database import databases
 from clawdbot_site.settings.env import BASE_DIR, env
@@ -49,6 +50,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
+    "clawdbot_site.content_policy.AdminScripts",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -118,7 +120,7 @@ SECURE_HSTS_SECONDS = 31_536_000 if IS_HTTPS else 0
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
-# unsafe-eval (Alpine.js of the admin's look) is added under /admin/ only: see clawdbot_site/apps.py
+# unsafe-eval (Alpine.js of the admin's look) is added under /admin/ only: see clawdbot_site/content_policy.py
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": [SELF],
@@ -213,9 +215,10 @@ CACHES = {
     "default": (
         {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL, "KEY_PREFIX": "clawdbot"}
         if REDIS_URL
-        else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+        else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "OPTIONS": {"MAX_ENTRIES": 100_000}}
     )
 }
 
 LOGGING = logs.config(env("LOG_FORMAT"), env("LOG_LEVEL"), env("LOG_DIR") or None)
+UNFOLD = admin_look.UNFOLD
 SILENCED_SYSTEM_CHECKS: list[str] = []

@@ -225,12 +225,13 @@ def main() -> None:
     corpus = build_corpus(split="training" if options.hold_back else "all")
     unseen = build_corpus(SEED + 1, "validation", per_intent=60) if options.hold_back else []
     prompts = render(corpus)
+    unseen_prompts = render(unseen) if unseen else []
     tokenizer = new_tokenizer(prompts)
     model = new_model(tokenizer)
     log.write(f"{len(corpus)} questions, {len(unseen)} for validation, {len(tokenizer)} tokens")
     log.write(f"{model.num_parameters()} parameters, {options.steps} steps of {BATCH_SIZE} questions, seed {SEED}")
     batches = Batches(encode(tokenizer, prompts, corpus), tokenizer, SEED)
-    train(model, batches, options.steps, log, encode(tokenizer, render(unseen), unseen))
+    train(model, batches, options.steps, log, encode(tokenizer, unseen_prompts, unseen) if unseen else [])
     save(model, tokenizer, options.output)
     log.write("saved")
 

@@ -7,12 +7,11 @@ Session addresses and tokens are secrets: no message names them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any
 
 import httpx
 
-from integrations.base import Credentials
+from integrations.base import Credentials, TokenStore
 from integrations.dingtalk.refusals import (
     GATEWAY_TIMEOUT,
     TOKEN_CODES,
@@ -23,6 +22,7 @@ from integrations.dingtalk.refusals import (
     refusal,
 )
 from integrations.errors import OutcomeUnknown
+from integrations.metering import metered
 
 Json = Mapping[str, Any]
 
@@ -37,18 +37,6 @@ _NOTHING_SENT = (
 )
 
 
-class TokenStore(Protocol):
-    """Access tokens shared by all processes. ``lock`` keeps other processes from fetching the same one."""
-
-    def get(self, key: str) -> str | None: ...
-
-    def set(self, key: str, value: str, ttl_s: float) -> None: ...
-
-    def delete(self, key: str) -> None: ...
-
-    def lock(self, key: str) -> AbstractContextManager[object]: ...
-
-
 class DingTalkClient:
     """DingTalk as one app sees it."""
 
@@ -60,6 +48,10 @@ class DingTalkClient:
 
     def send_by_session(self, url: str, body: Json) -> None:
         """Answer in the chat that a sessionWebhook stands for. Raises Refused, OutcomeUnknown."""
+        with metered("dingtalk", "session"):
+            self._send_by_session(url, body)
+
+    def _send_by_session(self, url: str, body: Json) -> None:
         call = "send by the chat's reply address"
         response = self._exchange("POST", url, body, call)
         answer = _json(response)
@@ -101,6 +93,10 @@ class DingTalkClient:
 
     def _call(self, method: str, path: str, body: Json, call: str, *, repeatable: bool = False) -> dict[str, Any]:
         """A call of the new API; a refused token is replaced once."""
+        with metered("dingtalk", path.rpartition("/")[2]):
+            return self._asked(method, path, body, call, repeatable)
+
+    def _asked(self, method: str, path: str, body: Json, call: str, repeatable: bool) -> dict[str, Any]:
         token = self._token()
         response = self._authorised(method, path, body, call, token, repeatable)
         if _is_token_refused(response):

@@ -39,7 +39,7 @@ def fit(text: str) -> tuple[str, tuple[Part, ...]]:
     """A reply as the text of one card, and as further messages what does not fit into it."""
     cleaned = markdown.clean(text)
     head, rest = splitting.cut(cleaned, CARD_BYTES)
-    return (markdown.clean_part(head), _rich(rest)) if rest else (cleaned, ())
+    return (markdown.clean_part(head), _rich(rest, is_cut=True)) if rest else (cleaned, ())
 
 
 def preview(text: str) -> str:
@@ -91,9 +91,9 @@ def summary(cleaned: str) -> str:
     return words if len(words) <= SUMMARY_CHARS else f"{words[: SUMMARY_CHARS - 1]}…"
 
 
-def _rich(cleaned: str) -> tuple[Part, ...]:
+def _rich(cleaned: str, *, is_cut: bool = False) -> tuple[Part, ...]:
     pieces = splitting.split(cleaned, PART_BYTES)
-    if len(pieces) > 1:
+    if is_cut or len(pieces) > 1:
         pieces = [markdown.clean_part(piece) for piece in pieces]
     return tuple(post_part(piece) for piece in pieces if piece)
 

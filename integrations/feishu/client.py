@@ -7,35 +7,23 @@ Source: PROTOCOL.md, "Calls".
 from __future__ import annotations
 
 import json
-from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
 
 import httpx
 
-from integrations.base import Credentials
+from integrations.base import Credentials, TokenStore
 from integrations.feishu import refusals
 from integrations.feishu.cards import Part
 from integrations.feishu.refusals import FeishuError
+from integrations.metering import metered
 
 TIMEOUT = httpx.Timeout(10.0, connect=3.0)
 RENEW_BEFORE_END_S = 600
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol, httpx.InvalidURL)
 
 Json = dict[str, Any]
-
-
-class TokenStore(Protocol):
-    """Access tokens, shared by all workers. ``lock`` is held by one of them at a time."""
-
-    def get(self, key: str) -> str | None: ...
-
-    def set(self, key: str, value: str, ttl_s: float) -> None: ...
-
-    def delete(self, key: str) -> None: ...
-
-    def lock(self, key: str) -> AbstractContextManager[None]: ...
 
 
 class FeishuClient:
@@ -126,11 +114,12 @@ class FeishuClient:
             headers["Content-Type"] = "application/json; charset=utf-8"
             content = json.dumps(body, ensure_ascii=False).encode()
         url = f"{self._credentials.api_url}/open-apis{path}"
-        try:
-            answer = self._http.request(method, url, content=content, headers=headers, timeout=TIMEOUT)
-        except (httpx.RequestError, httpx.InvalidURL) as problem:
-            raise refusals.from_silence(name, problem, is_refusal=isinstance(problem, _NOT_SENT)) from problem
-        return _judged(name, answer)
+        with metered("feishu", name):
+            try:
+                answer = self._http.request(method, url, content=content, headers=headers, timeout=TIMEOUT)
+            except (httpx.RequestError, httpx.InvalidURL) as problem:
+                raise refusals.from_silence(name, problem, is_refusal=isinstance(problem, _NOT_SENT)) from problem
+            return _judged(name, answer)
 
 
 def _judged(name: str, answer: httpx.Response) -> Json:

@@ -16,18 +16,19 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 MAX_TABLES = 3
+MAX_BRACKETS = 1_000  # beyond that, looking for links takes seconds: they are left as text
 MAX_DEPTH = 8  # deeper quotes and lists are written flat, or every line would carry a long prefix
 LIST_INDENT = 4
 
-# Escapes stay as they were written (text_join), so what we saw as text can become nothing else.
-_PARSER = (
-    MarkdownIt("commonmark", {"html": False, "maxNesting": 100})
-    .enable(["table", "strikethrough"])
-    .disable(["lheading", "reference", "text_join"])
-)
-_PARSER_OF_PARTS = MarkdownIt("commonmark", {"html": False, "maxNesting": 100})
-_PARSER_OF_PARTS.enable(["table", "strikethrough"]).disable(["lheading", "reference", "text_join", "code"])
 
+def _parser(*disabled: str) -> MarkdownIt:
+    """CommonMark without raw HTML. Escapes stay as they were written (text_join): what we saw as text stays text."""
+    made = MarkdownIt("commonmark", {"html": False, "maxNesting": 100}).enable(["table", "strikethrough"])
+    return made.disable(["lheading", "reference", "text_join", *disabled])
+
+
+_PARSER, _PARSER_OF_PARTS = _parser(), _parser("code")
+_PARSER_WITHOUT_LINKS = _parser("code", "link", "image")
 _INVISIBLE = "\u00ad\u200b-\u200f\u2060-\u2064\ufeff"
 _LESS = r"(?:<|&lt;?|&#0*60;?|&#x0*3c;?)"
 _AT_IN_CODE = re.compile(rf"{_LESS}(?=[/{_INVISIBLE}]*at(?![a-z0-9]))", re.IGNORECASE)
@@ -56,7 +57,7 @@ def clean_part(markdown: str) -> str:
 
 def is_plain(markdown: str) -> bool:
     """Whether the text uses no Markdown at all, so that a plain text message shows it as it is."""
-    tokens = _PARSER.parse(_UNWANTED.sub("", markdown))
+    tokens = _tokens(_PARSER, markdown)
     inlines = [child.type for token in tokens for child in token.children or ()]
     return _PLAIN_BLOCKS.issuperset(token.type for token in tokens) and _PLAIN_INLINES.issuperset(inlines)
 
@@ -67,9 +68,13 @@ def plain(text: str) -> str:
 
 
 def _written(parser: MarkdownIt, markdown: str) -> str:
-    tokens = parser.parse(_UNWANTED.sub("", markdown))
-    written = _few_delimiter_rows(_Writer(tokens).blocks()).strip()
+    written = _few_delimiter_rows(_Writer(_tokens(parser, markdown)).blocks()).strip()
     return _without_pictures(written) or ("…" if markdown.strip() else "")
+
+
+def _tokens(parser: MarkdownIt, markdown: str) -> list[Token]:
+    parser = parser if markdown.count("[") <= MAX_BRACKETS else _PARSER_WITHOUT_LINKS
+    return parser.parse(_UNWANTED.sub("", markdown))
 
 
 class _Writer:
@@ -171,7 +176,7 @@ def _piece(tokens: Sequence[Token], i: int) -> str:
 
 def _special(token: Token) -> str:
     """An escape as it was written, an entity as the sign it stands for: readers that decode early see nothing new."""
-    if token.info == "entity" or token.content == "`":
+    if token.info == "entity":
         return _UNWANTED.sub("", token.content).translate(_DECODED)
     return token.markup
 

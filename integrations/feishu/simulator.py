@@ -70,7 +70,7 @@ class FeishuSimulator(PlatformSimulator):
         if matches(f"{API}/bot/v3/info", path):
             return {"code": 0, "msg": "ok", "bot": {"open_id": "ou_bot", "app_name": "Simulated", "activate_status": 2}}
         if matches(f"{API}/cardkit/v1/cards", path):
-            return _ok(card_id="card-1")
+            return self._created(plain(body.get("data", "{}")))
         if matches(rf"{API}/cardkit/v1/cards/[\w-]+/elements/[\w-]+/content", path):
             self.show("card", body.get("content", ""), is_complete=False)
         elif matches(rf"{API}/cardkit/v1/cards/[\w-]+/settings", path):
@@ -79,6 +79,14 @@ class FeishuSimulator(PlatformSimulator):
         elif matches(rf"{API}/im/v1/messages(/\w+/reply)?", path) and method == "POST":
             return self._sent(body)
         return _ok()
+
+    def _created(self, card: Json) -> Json:
+        """A card entity already holds its first text; one that is not streaming is complete."""
+        elements = card.get("body", {}).get("elements", [])
+        text = "\n".join(str(element.get("content", "")) for element in elements)
+        is_streaming = card.get("config", {}).get("streaming_mode", False)
+        self.show("card", text, is_complete=not is_streaming)
+        return _ok(card_id="card-1")
 
     def _sent(self, body: Json) -> Json:
         message_id = f"om_{secrets.token_hex(12)}"

@@ -151,9 +151,10 @@ def test_connection_goes_to_the_address_that_was_judged(settings, client, dns, s
     assert asked == ["rebind.example"]
 
 
-def test_second_address_is_tried_when_the_first_does_not_answer(settings, client, dns, server):
+@pytest.mark.parametrize("addresses", [["127.0.0.9", "127.0.0.1"], ["127.0.0.1", "127.0.0.9"]])
+def test_addresses_are_tried_in_turn_until_one_answers(settings, client, dns, server, addresses):
     settings.OUTBOUND_ALLOWED_NETWORKS = ["127.0.0.0/8"]
-    dns[0]["two.example"] = [["127.0.0.9", "127.0.0.1"]]
+    dns[0]["two.example"] = [addresses]
 
     assert client.get(f"http://two.example:{server.server_port}/").text == "ok"
 

@@ -18,6 +18,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import OperationalError, connection
 
 from bots import embedded, seed
+from monitoring import audit
 
 
 class Command(BaseCommand):
@@ -111,6 +112,7 @@ def stop_on_signals(workers: embedded.Workers | None) -> None:
     def drain() -> None:
         if workers:
             workers.stop()
+        audit.write_overdue(everything=True)
         reactor.callFromThread(reactor.stop)  # type: ignore[attr-defined]
 
     for number in (signal.SIGTERM, signal.SIGINT):

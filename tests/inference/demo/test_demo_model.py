@@ -2,6 +2,7 @@
 
 import random
 import statistics
+import time
 from collections import Counter
 
 import pytest
@@ -136,10 +137,11 @@ def test_answers_are_fast_on_one_thread(demo):
     texts = [question.text for question in load_heldout()][::12]
     evaluate.time_answers(demo, texts[:2])  # the first calls warm up
 
-    first_ms, whole_ms = evaluate.time_answers(demo, texts)
+    first_ms, whole_ms = evaluate.time_answers(demo, texts, clock=time.process_time)  # a busy machine changes nothing
 
     assert statistics.median(first_ms) < 100
     assert statistics.median(whole_ms) < 500
+    assert max(whole_ms) < 1500
 
 
 def test_folder_is_small_and_without_pickle():

@@ -75,8 +75,9 @@ HOSTILE = [
     "|a|b|\n|-|-|\n|1|2|\n\n" * 6,
     "```\n|a|b|\n|---|---|\n|1|2|\n```\n\n" * 6,
     "--- | ---\n" * 5,
-    "[" * 500,
-    "![" * 500 + "](x)",
+    "[" * 200,
+    "![" * 200 + "](x)",
+    "[x](https://evil.example) ![y](https://evil.example) <at id=all> " * 600,
     "> " * 60 + "x",
     "".join("  " * depth + "- x\n" for depth in range(30)),
     "`" * 300,
@@ -104,7 +105,7 @@ def hidden_targets(text: str) -> list[str]:
 
 def naive_links(text: str) -> list[str]:
     """Named links for a reader that takes any three backticks for a fence and any two for a code span."""
-    text = re.sub(r"^[ >]*```.*?^[ >]*```[^\n]*$", "", text, flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"^[ >]*(?:(?:-|\d+\.) +)*```.*?^[ >]*```[^\n]*$", "", text, flags=re.DOTALL | re.MULTILINE)
     return re.findall(r"\[[^\]\n]*\]\(\s*<?\w+:", re.sub(r"`[^`\n]+`", "", text))
 
 
@@ -130,7 +131,7 @@ def shown(text: str) -> list[str]:
 def _text(part: cards.Part) -> str:
 
     content = json.loads(part.content)
-    return content["text"] if part.msg_type == "text" else content["zh_cn"]["content"][0][0]["text"]
+    return str(content["text"] if part.msg_type == "text" else content["zh_cn"]["content"][0][0]["text"])
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=lambda text: repr(text[:30]))
@@ -192,6 +193,12 @@ def test_no_text_mentions_embeds_or_hides_a_target(text: str) -> None:
         assert_harmless(seen)
 
 
+@pytest.mark.parametrize("words", [2_500, 6_000])
+def test_a_code_span_that_is_torn_by_a_cut_lets_no_link_out(words: int) -> None:
+    for seen in shown(f"`[x](https://evil.example) {'word ' * words} [x](https://evil.example)`"):
+        assert_harmless(seen)
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size=25).map("".join))
 def test_a_cut_piece_of_clean_markdown_is_harmless_when_it_is_cleaned_again(text: str) -> None:
@@ -221,6 +228,7 @@ def test_a_cut_piece_of_clean_markdown_is_harmless_when_it_is_cleaned_again(text
         ("[words](https://e.com/a?b=1&c=2 'title')", "words (https://e.com/a?b=1&c=2)"),
         ("[https://e.com](https://e.com)", "https://e.com"),
         ("<https://e.com>", "https://e.com"),
+        ("[words][r]\n\n[r]: https://e.com", "[words][r]\n\n[r] : https://e.com"),
         ("[](https://e.com)", "https://e.com"),
         ("[mail](mailto:a@e.com)", "[mail] (mailto:a@e.com)"),
         ("<mailto:a@e.com>", "[mailto:a@e.com] (mailto:a@e.com)"),
@@ -274,10 +282,10 @@ def test_text_without_markdown_is_sent_as_plain_text(text: str, is_plain: bool) 
 
 
 def test_worst_case_texts_are_cleaned_in_time() -> None:
-    for text in ("[" * 24_000, "![" * 12_000, "> " * 12_000, "*a_" * 8_000, "`a" * 12_000, "|" * 24_000, " " * 24_000):
+    for text in ("[" * 9000, "![" * 9000, "> " * 9000, "*a_" * 9000, "`a" * 9000, "|" * 9000, " " * 9000):
         started = time.process_time()
         cards.preview(text)
-        assert time.process_time() - started < 5, text[:10]
+        assert time.process_time() - started < 1, text[:10]
 
 
 def test_deep_nesting_loses_no_words() -> None:

@@ -241,11 +241,7 @@ def test_push_reaches_a_chat_or_a_person(
     adapter.push(app, target, "news", journal)
 
     assert [(m.place, m.reply_to, m.text) for m in feishu.messages] == [(place, "", "news")]
-    assert desk_states(journal) == {"part-1": "done"}
-
-
-def desk_states(journal: MemoryJournal) -> dict[str, str]:
-    return journal.states
+    assert journal.states == {"part-1": "done"}
 
 
 # -- cards ----------------------------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ def test_parts_hold_the_whole_text_within_the_limit(text: str) -> None:
 def test_short_text_is_one_part_and_blank_text_none() -> None:
     assert split("  hello\n", LIMIT) == ["hello"]
     assert split(" \n ", LIMIT) == []
+    assert [part.strip() for part in split(f"a{' ' * 3000}b", LIMIT)] == ["a", "b"]
 
 
 def test_text_is_cut_at_a_paragraph_else_a_line_else_a_word() -> None:

@@ -97,7 +97,8 @@ def _move(column: EncryptedTextField, pk: UUID, sealed: Sealed, outcome: Outcome
 
 def _retire_and_record(columns: list[EncryptedTextField], outcome: Outcome) -> None:
     with transaction.atomic():
-        active = DataKey.objects.select_for_update().filter(state=DataKey.State.ACTIVE)
+        key_ring.hold()
+        active = list(DataKey.objects.filter(state=DataKey.State.ACTIVE))
         needed = rows_by_key(columns)
         outcome.retired = [key for key in active if not needed[key.key_id]]
         DataKey.objects.filter(pk__in=[key.pk for key in outcome.retired]).update(

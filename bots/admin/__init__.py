@@ -1,0 +1,9 @@
+"""The admin of the product: bots and where they are reached, what was said, the dashboard and the playground."""
+
+from bots.admin.bots import BotAdmin
+from bots.admin.conversations import ConversationAdmin
+from bots.admin.endpoints import EndpointAdmin
+from bots.admin.messages import MessageAdmin
+from bots.admin.schedules import ScheduleAdmin
+
+__all__ = ["BotAdmin", "ConversationAdmin", "EndpointAdmin", "MessageAdmin", "ScheduleAdmin"]

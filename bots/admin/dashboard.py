@@ -1,0 +1,172 @@
+"""The start page: what to do next, how the bots are doing, and what needs a person."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+from django.conf import settings
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from bots.admin import figures
+from bots.admin.messages import in_words
+from bots.models import Bot, Endpoint, Message
+from inference.models import LanguageModel
+from integrations.models import PlatformCredential
+from monitoring.models import Alert
+
+Status = Message.Status
+DEMO = "demo"
+TROUBLE_DAYS = 7
+CHART_HEIGHT = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing to do on the way to a bot that people can reach."""
+
+    title: Any
+    text: Any
+    link: str
+    is_done: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    title: Any
+    value: str
+    note: Any = ""
+    link: str = ""
+    tone: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One hour of the chart; heights in its own units, from the bottom."""
+
+    x: float
+    height: float
+    lost_height: float
+    label: str
+
+
+def add_dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
+    """Unfold's callback. Numbers are for who may read messages; everybody else gets the way to the playground."""
+    context["is_embedded"] = settings.EMBEDDED
+    if request.user.has_perm("bots.view_message"):
+        context |= _numbers(timezone.now())
+    if request.user.has_perm("bots.add_endpoint"):
+        context["steps"] = _steps()
+    if request.user.has_perm("monitoring.view_alert"):
+        context["open_alerts"] = list(Alert.objects.open()[:5])
+    return context
+
+
+def messages_page(**filters: Any) -> str:
+    return f"{reverse('admin:bots_message_changelist')}?{urlencode(filters)}"
+
+
+# -- what to do next --
+
+
+def _steps() -> list[Step]:
+    """Nothing when a platform has already spoken to a bot: then it works."""
+    endpoints = list(Endpoint.objects.order_by("created_at").values_list("last_event_at", flat=True))
+    if any(endpoints):
+        return []
+    bot = Bot.objects.filter(is_enabled=True).order_by("created_at").first()
+    talked = Message.objects.filter(role=Message.Role.USER, platform="web").exists()
+    playground = reverse("playground-chat", args=[bot.slug]) if bot else reverse("playground")
+    return [
+        Step(_("Talk to a bot"), _("The demo bot answers already, on this machine."), playground, talked),
+        Step(
+            _("Add a language model"),
+            _("Any OpenAI-compatible service, or a folder with a model of your own."),
+            reverse("admin:inference_languagemodel_add"),
+            LanguageModel.objects.exclude(name=DEMO).exists(),
+        ),
+        Step(
+            _("Add a platform credential"),
+            _("App ID and secrets of your app in the Feishu or DingTalk console."),
+            reverse("admin:integrations_platformcredential_add"),
+            PlatformCredential.objects.exists(),
+        ),
+        Step(
+            _("Join both by an endpoint"),
+            _("Then follow the steps on its page, and write to your bot in the chat."),
+            reverse("admin:bots_endpoint_add"),
+            bool(endpoints),
+        ),
+    ]
+
+
+# -- numbers --
+
+
+def _numbers(now: datetime) -> dict[str, Any]:
+    last_day, last_week = now - timedelta(days=1), now - timedelta(days=TROUBLE_DAYS)
+    hours = figures.per_hour(now)
+    return {
+        "cards": _cards(figures.today(), figures.durations(last_day), now),
+        "bot_days": figures.per_bot(last_day),
+        "hours": _bars(hours),
+        "hours_total": sum(hour.questions for hour in hours),
+        "hours_most": max(hour.questions for hour in hours),
+        "hour_labels": [f"{hour.begins_at:%H:%M}" for hour in hours[::6]],
+        "models": list(LanguageModel.objects.order_by("name")[: figures.MOST_BOTS]),
+        "errors": figures.last_errors(last_week),
+    }
+
+
+def _cards(today: figures.Today, took: figures.Durations, now: datetime) -> list[Card]:
+    percent = today.answered_percent
+    return [
+        Card(_("Messages today"), f"{today.questions}", link=messages_page(role__exact="user")),
+        Card(
+            _("Answered"),
+            "–" if percent is None else f"{percent:.0f} %",
+            _("of those that came to an end today"),
+            tone="" if percent is None or percent >= 95 else "warning",
+        ),
+        Card(_("Time to the answer"), in_words(took.median), _("median of 24 hours")),
+        Card(_("Slowest answers"), in_words(took.p95), _("95 of 100 were faster")),
+        *_trouble_cards(now),
+    ]
+
+
+def _trouble_cards(now: datetime) -> list[Card]:
+    since = now - timedelta(days=TROUBLE_DAYS)
+    trouble, waits = figures.in_trouble(since), figures.waiting()
+    week = {"role__exact": "user", "received_at__gte": since.date().isoformat()}
+    waiting = messages_page(role__exact="user", status__in=",".join(Message.WAITING))
+    failed, unconfirmed = trouble.get(Status.FAILED, 0), trouble.get(Status.UNCONFIRMED, 0)
+    return [
+        Card(_("Waiting now"), f"{waits}", _("being answered, or in the queue"), waiting),
+        Card(
+            _("Failed"),
+            f"{failed}",
+            _("in 7 days; can be tried again"),
+            messages_page(status__exact=Status.FAILED, **week),
+            "danger" if failed else "",
+        ),
+        Card(
+            _("Unconfirmed"),
+            f"{unconfirmed}",
+            _("in 7 days; the platform did not say"),
+            messages_page(status__exact=Status.UNCONFIRMED, **week),
+            "warning" if unconfirmed else "",
+        ),
+    ]
+
+
+def _bars(hours: list[figures.Hour]) -> list[Bar]:
+    scale = CHART_HEIGHT / max(1, *(hour.questions for hour in hours))
+    return [
+        Bar(number * 10 + 1.0, hour.questions * scale, hour.lost * scale, f"{hour.begins_at:%H:%M}: {hour.questions}")
+        for number, hour in enumerate(hours)
+    ]

@@ -1,0 +1,87 @@
+"""The admin of endpoints. The address is a secret: it stands on the endpoint's own page, for who may change it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.contrib import admin, messages
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+from unfold.decorators import display
+
+from bots.admin.console_steps import guide_for
+from bots.models import Endpoint
+from monitoring import audit
+from monitoring.admin import AuditedModelAdmin
+
+
+def modes_in_use(endpoints: Iterable[Endpoint]) -> str:
+    """The platforms of the enabled ones, in words."""
+    names = {str(one.credential.get_platform_display()) for one in endpoints if one.is_enabled}
+    return ", ".join(sorted(names)) or "–"
+
+
+@admin.register(Endpoint)
+class EndpointAdmin(AuditedModelAdmin):
+    list_display = ["__str__", "platform", "mode", "state", "last_event_at", "trouble"]
+    list_filter = ["is_enabled", "mode", "credential__platform", "bot"]
+    search_fields = ["bot__name", "bot__slug", "credential__name", "credential__app_id"]
+    list_select_related = ["bot", "credential"]
+    autocomplete_fields = ["bot", "credential"]
+    readonly_fields = ["last_event_at", "last_error"]
+    date_hierarchy = "created_at"
+    change_form_outer_before_template = "bots/endpoint_guide.html"
+    fieldsets = [
+        (None, {"fields": ["bot", "credential", "mode", "is_enabled"]}),
+        (_("State"), {"fields": ["last_event_at", "last_error"]}),
+    ]
+    add_fieldsets = fieldsets[:1]
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        words = {
+            "bot": _("Who answers."),
+            "credential": _("The app on the platform. It can have one enabled endpoint at a time."),
+            "mode": _("Long connections need no address on the internet. Webhooks need one, and suit several servers."),
+        }
+        return super().get_form(request, obj, change, **{**kwargs, "help_texts": words})
+
+    @display(description=_("platform"), label=True, ordering="credential__platform")  # type: ignore[untyped-decorator]
+    def platform(self, endpoint: Endpoint) -> str:
+        return endpoint.credential.get_platform_display()
+
+    @display(  # type: ignore[untyped-decorator]
+        description=_("state"), label={"on": "success", "off": "default"}, ordering="is_enabled"
+    )
+    def state(self, endpoint: Endpoint) -> tuple[str, Any]:
+        return ("on", _("enabled")) if endpoint.is_enabled else ("off", _("disabled"))
+
+    @admin.display(description=_("last error"))
+    def trouble(self, endpoint: Endpoint) -> SafeString | str:
+        return format_html('<span class="cb-clip" title="{0}">{0}</span>', endpoint.last_error) or "–"
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        endpoint = self.get_object(request, object_id)
+        shown = self._guide(request, endpoint) if endpoint else {}
+        response: HttpResponse = super().change_view(request, object_id, form_url, {**(extra_context or {}), **shown})
+        return response
+
+    def _guide(self, request: HttpRequest, endpoint: Endpoint) -> dict[str, Any]:
+        guide = guide_for(endpoint)
+        is_shown = guide.needs_address and self.has_change_permission(request, endpoint)
+        if is_shown:
+            audit.record_read("endpoint.address_read", target=endpoint)
+        return {"guide": guide, "webhook_url": endpoint.webhook_url if is_shown else ""}
+
+    def response_add(self, request: HttpRequest, obj: Endpoint, post_url_continue: str | None = None) -> HttpResponse:
+        """What comes next is in the platform's console, and the steps are on the new endpoint's page."""
+        if {"_addanother", "_popup"} & set(request.POST):
+            response: HttpResponse = super().response_add(request, obj, post_url_continue)
+            return response
+        messages.success(request, _("The endpoint is ready. The steps in the platform's console are below."))
+        return HttpResponseRedirect(reverse("admin:bots_endpoint_change", args=[obj.pk]))

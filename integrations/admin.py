@@ -1,0 +1,137 @@
+"""The admin of platform credentials: where each value is found in the console, and what is missing, in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.core.exceptions import ValidationError
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+from unfold.decorators import display
+
+from clawdbot_site.security.secret_forms import AddressField, SecretsForm
+from integrations.models import Platform, PlatformCredential
+from monitoring.admin import AuditedModelAdmin
+
+IDENTITY = ("app_id", "app_secret", "base_url")  # a change of these may make it another bot
+FEISHU, DINGTALK = "platform == 'feishu'", "platform == 'dingtalk'"
+
+
+class PlatformCredentialForm(SecretsForm):
+    moved_secrets = ("app_secret",)
+    base_url = AddressField(
+        label=_("base URL"),
+        max_length=300,
+        help_text=_(
+            "Empty: the platform's usual address. Lark (outside China): https://open.larksuite.com. "
+            "For DingTalk it stands for both of its hosts."
+        ),
+    )
+
+    class Meta:
+        model = PlatformCredential
+        fields = [
+            "name",
+            "platform",
+            "team",
+            "app_id",
+            "app_secret",
+            "verification_token",
+            "encrypt_key",
+            "allow_unsigned",
+            "robot_code",
+            "card_template_id",
+            "corp_id",
+            "base_url",
+            "rotate_by",
+        ]
+        help_texts = {
+            "name": _("For you: how this app is called in lists."),
+            "app_id": _(
+                "Feishu: developer console, your app, Credentials & Basic Info (凭证与基础信息), App ID. "
+                "DingTalk: developer console, your app, Credentials (凭证与基础信息), Client ID."
+            ),
+            "app_secret": _("On the same page of the console: App Secret, or Client Secret."),
+            "verification_token": _("Feishu: Events & Callbacks (事件与回调), Encryption Strategy (加密策略)."),
+            "encrypt_key": _("On the same page. Without one Feishu does not sign what it sends, so set one there first."),
+            "robot_code": _("DingTalk: Robot (机器人) in your app. Empty: the same as the Client ID, which is usual."),
+            "card_template_id": _(
+                "DingTalk: the template of an AI card with a Markdown variable called content, for answers that "
+                "appear while they are written. Empty: one message when the answer is complete."
+            ),
+            "corp_id": _("Empty: pinned at the first message, so that no other company can use this bot."),
+            "rotate_by": _("When the secret should have been replaced: ClawdBot reminds you."),
+        }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not self.instance._state.adding and "platform" in self.fields:
+            self.fields["platform"].disabled = True
+            self.fields["platform"].help_text = _("An app stays on its platform. Make another credential.")
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean()
+        if data.get("platform") == Platform.FEISHU:
+            self._check_feishu(data)
+        return data
+
+    def _check_feishu(self, data: dict[str, Any]) -> None:
+        if not self.has_secret("verification_token"):
+            text = _("Feishu apps have one: copy it from Events & Callbacks.")
+            self.add_error("verification_token", ValidationError(text))
+        if not self.has_secret("encrypt_key") and not data.get("allow_unsigned"):
+            text = _(
+                "Set an Encrypt Key in Feishu's console: without one callbacks are not signed. "
+                "To accept that risk, tick “allow unsigned callbacks”."
+            )
+            self.add_error("encrypt_key", ValidationError(text))
+
+
+@admin.register(PlatformCredential)
+class PlatformCredentialAdmin(AuditedModelAdmin):
+    form = PlatformCredentialForm
+    list_display = ["name", "where", "app_id", "is_signed", "team", "rotate_by", "updated_at"]
+    list_filter = ["platform", "allow_unsigned", "rotate_by", "team"]
+    search_fields = ["name", "app_id", "corp_id"]
+    list_select_related = ["team"]
+    autocomplete_fields = ["team"]
+    conditional_fields = {
+        "verification_token": FEISHU,
+        "encrypt_key": FEISHU,
+        "allow_unsigned": FEISHU,
+        "robot_code": DINGTALK,
+        "card_template_id": DINGTALK,
+    }
+    fieldsets = [
+        (None, {"fields": ["name", "platform", "team"]}),
+        (
+            _("From the platform's console"),
+            {
+                "description": _("Secrets are encrypted before they are stored, and nobody can read them here again."),
+                "fields": [
+                    "app_id",
+                    "app_secret",
+                    "verification_token",
+                    "encrypt_key",
+                    "allow_unsigned",
+                    "robot_code",
+                    "card_template_id",
+                ],
+            },
+        ),
+        (_("Special cases"), {"fields": ["corp_id", "base_url", "rotate_by"]}),
+    ]
+
+    @display(description=_("platform"), label=True, ordering="platform")  # type: ignore[untyped-decorator]
+    def where(self, credential: PlatformCredential) -> str:
+        return credential.get_platform_display()
+
+    @admin.display(description=_("signed"), boolean=True)
+    def is_signed(self, credential: PlatformCredential) -> bool:
+        return not credential.allow_unsigned
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        if change and set(IDENTITY).intersection(form.changed_data):
+            obj.own_id = ""  # learned anew when it is needed
+        super().save_model(request, obj, form, change)
