@@ -146,7 +146,7 @@ def send(question: Message, open_reply: OpenReply) -> bool:
 
 
 def _postpone_or_fail(question: Message, reply: Message, error: PlatformError) -> bool:
-    gives_up = error.permanent or timezone.now() - question.received_at > GIVE_UP_AFTER
+    gives_up = error.permanent or timezone.now() - question.tried_since > GIVE_UP_AFTER
     if gives_up:
         settle(question, reply, Status.FAILED, str(error))
         return True

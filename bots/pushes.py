@@ -15,11 +15,12 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from bots import delivery, doorbell, leases, web
+from bots import delivery, doorbell, leases
 from bots.errors import LeaseLost
 from bots.journal import DatabaseJournal
 from bots.models import Conversation, Endpoint, Message
 from bots.models.conversation import MessageQuerySet
+from bots.text import storable
 from integrations.base import ReplyTarget
 from integrations.registry import adapter_for
 from monitoring import audit
@@ -35,7 +36,7 @@ def accept(endpoint: Endpoint, text: str, *, chat_id: str = "", user_id: str = "
     """Store Markdown for a chat or a person, durably, and ring. The same ``key`` twice is one push, the first."""
     target = ReplyTarget(chat_id=chat_id, chat_type="group" if chat_id else "direct", sender_id=user_id)
     with transaction.atomic():
-        push, is_new = _store(endpoint, target, web.clean(text), key)
+        push, is_new = _store(endpoint, target, storable(text), key)
         if is_new:
             audit.record("message.pushed", target=push, target_label=f"push: {endpoint}")
             transaction.on_commit(partial(ring, push))

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from celery import shared_task
 
-from bots import doorbell, turns
+from bots import doorbell, pushes, turns
 from bots import workers as workers  # its signal handlers belong to every worker process
 
 
@@ -18,8 +18,9 @@ def answer_conversation(conversation_id: str) -> None:
 
 @shared_task(queue="delivery")
 def deliver_reply(conversation_id: str) -> None:
-    """Deliver an answer that is stored already; what must be answered first is rung for elsewhere."""
+    """Deliver what is stored already: an answer, a push. What must be answered first is rung for elsewhere."""
     turns.work(UUID(conversation_id), may_answer=False)
+    pushes.work(UUID(conversation_id))
 
 
 @shared_task(queue="default")
@@ -27,3 +28,5 @@ def sweep() -> None:
     """Ring again for everything that waits and that nobody holds: lost doorbells, dead workers, due retries."""
     for conversation_id, queue, needs_answer in turns.unattended():
         doorbell.ring(conversation_id, queue, needs_answer=needs_answer)
+    for conversation_id in pushes.due():
+        doorbell.ring(conversation_id, "delivery", needs_answer=False)

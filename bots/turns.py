@@ -179,7 +179,7 @@ def _notice(question: Message) -> answering.Answer | None:
     bot = question.conversation.bot
     if question.attempts > MOST_ATTEMPTS:
         return answering.failed(bot, f"given up after {MOST_ATTEMPTS} attempts that did not end")
-    if timezone.now() - question.received_at > timedelta(seconds=bot.too_late_after_s):
+    if timezone.now() - question.tried_since > timedelta(seconds=bot.too_late_after_s):
         return answering.Answer(answering.say("too_late"), "error", error="not answered in time")
     if question.details.get("kind") == "unsupported":
         return answering.Answer(answering.say("unsupported"), "stop")

@@ -10,6 +10,7 @@ from django.utils import timezone
 from bots import turns
 from bots.intake import Draft
 from bots.models import Bot, Conversation, Message
+from bots.text import storable
 from monitoring.ids import uuid7
 
 SOURCE = "web"
@@ -32,18 +33,13 @@ def draft(
         platform=Conversation.Platform.WEB,
         source=SOURCE,
         scope_key=scope_key,
-        text=clean(text),
+        text=storable(text),
         app_id=bot.pk.hex,
         external_id=f"{scope_key}/{own_id}"[:200] if own_id else "",
         sender_id=sender_id,
         sender_name=sender_name,
         details=details or {},
     )
-
-
-def clean(text: str) -> str:
-    """Without what PostgreSQL refuses: NUL and lone surrogates."""
-    return text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
 
 
 def new_scope() -> str:

@@ -8,7 +8,6 @@ from typing import Any
 from uuid import UUID
 
 from django.http import Http404, HttpResponseBase
-from django.utils.translation import gettext_lazy as _
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework import serializers
@@ -19,6 +18,7 @@ from rest_framework.views import APIView
 from bots import web
 from bots.api import answers
 from bots.api.parsing import BoundedJSONParser
+from bots.api.words import WordsField
 from bots.following import Piece, Settled
 from bots.intake import Accepted, Draft
 from bots.models import Bot, Conversation
@@ -26,22 +26,16 @@ from clawdbot_site.security.authentication import Principal
 from monitoring.api import JsonOnly
 from monitoring.ids import uuid7
 
-LONGEST_TEXT = 100_000
 LONGEST_USER = 100
 
 
 class AskSerializer(serializers.Serializer[Any]):
-    text = serializers.CharField(max_length=LONGEST_TEXT, trim_whitespace=False)
+    text = WordsField()
     conversation = serializers.UUIDField(required=False, allow_null=True, help_text="Goes on with an earlier one.")
     user = serializers.CharField(
         required=False, allow_blank=True, max_length=LONGEST_USER, help_text="Your own id of your end user."
     )
     stream = serializers.BooleanField(default=False, help_text="Answer with server-sent events.")
-
-    def validate_text(self, value: str) -> str:
-        if not value.strip():
-            raise serializers.ValidationError(_("There is nothing to answer."))
-        return value
 
 
 class UsageSerializer(serializers.Serializer[Any]):

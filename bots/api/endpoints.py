@@ -15,10 +15,9 @@ from rest_framework.views import APIView
 from bots import pushes
 from bots.api.changing import READ_AND_WRITE_BOTS, Conflict, ResourceViewSet
 from bots.api.parsing import BoundedJSONParser
+from bots.api.words import WordsField
 from bots.models import Bot, Endpoint, Message
 from integrations.models import PlatformCredential
-
-LONGEST_TEXT = 100_000
 
 
 class EndpointSerializer(serializers.ModelSerializer[Endpoint]):
@@ -85,8 +84,8 @@ class PushSerializer(serializers.Serializer[Any]):
 
     chat_id = serializers.CharField(required=False, max_length=200)
     user_id = serializers.CharField(required=False, max_length=200)
-    text = serializers.CharField(required=False, max_length=LONGEST_TEXT, trim_whitespace=False)
-    markdown = serializers.CharField(required=False, max_length=LONGEST_TEXT, trim_whitespace=False)
+    text = WordsField(required=False)
+    markdown = WordsField(required=False)
     idempotency_key = serializers.CharField(
         required=False, max_length=pushes.LONGEST_KEY, help_text="The same key twice is one push."
     )
@@ -94,8 +93,6 @@ class PushSerializer(serializers.Serializer[Any]):
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         require_one(attrs, "chat_id", "user_id")
         require_one(attrs, "text", "markdown")
-        if not (attrs.get("text") or attrs["markdown"]).strip():
-            raise serializers.ValidationError({"text": _("There is nothing to send.")})
         return attrs
 
     def save_for(self, endpoint: Endpoint) -> Message:

@@ -27,8 +27,9 @@ from rest_framework.views import APIView
 
 from bots import web
 from bots.api import answers
-from bots.api.endpoints import LONGEST_TEXT, PushedSerializer, push, require_one
+from bots.api.endpoints import PushedSerializer, push, require_one
 from bots.api.parsing import BoundedJSONParser, TooLarge
+from bots.api.words import WordsField
 from bots.intake import Accepted, Draft
 from bots.models import Conversation, Endpoint
 from monitoring import audit
@@ -43,10 +44,10 @@ LONGEST_ID = 100
 class HookSerializer(serializers.Serializer[Any]):
     """A ``text`` for a chat or a person, or a ``question`` to the bot."""
 
-    text = serializers.CharField(required=False, max_length=LONGEST_TEXT, trim_whitespace=False)
+    text = WordsField(required=False)
     chat_id = serializers.CharField(required=False, max_length=200)
     user_id = serializers.CharField(required=False, max_length=200)
-    question = serializers.CharField(required=False, max_length=LONGEST_TEXT, trim_whitespace=False)
+    question = WordsField(required=False)
     conversation = serializers.UUIDField(required=False, allow_null=True)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from bots import web
+from bots.text import storable
 
 MOST_MESSAGES = 500
 MOST_CHARACTERS = 1024 * 1024
@@ -37,7 +37,7 @@ class ContentField(serializers.Field[Content, Any, Any, Any]):
 
     def to_internal_value(self, data: Any) -> Content:
         if isinstance(data, str):
-            return Content(web.clean(data))
+            return Content(storable(data))
         if not isinstance(data, list) or not all(isinstance(part, dict) for part in data):
             raise serializers.ValidationError(_("Send a string, or a list of parts."))
         texts = [_text(part) for part in data if part.get("type") == "text"]
@@ -53,7 +53,7 @@ class ContentField(serializers.Field[Content, Any, Any, Any]):
 def _text(part: dict[str, Any]) -> str:
     if not isinstance(part.get("text"), str):
         raise serializers.ValidationError(_("A text part needs a `text`."))
-    return web.clean(part["text"])
+    return storable(part["text"])
 
 
 def _image(part: dict[str, Any]) -> str:
@@ -82,7 +82,7 @@ class StringsField(serializers.Field[list[str], Any, Any, Any]):
             raise serializers.ValidationError(_("Send a string, or a list of strings."))
         if len(strings) > self.most:
             raise serializers.ValidationError(_("Send at most %(most)s.") % {"most": self.most})
-        return [web.clean(one) for one in strings]
+        return [storable(one) for one in strings]
 
     def to_representation(self, value: list[str]) -> list[str]:
         return value

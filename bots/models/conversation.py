@@ -136,3 +136,9 @@ class Message(models.Model):
 
     def __str__(self) -> str:
         return f"{self.get_role_display()}: {self.text[:60]}"
+
+    @property
+    def tried_since(self) -> datetime:
+        """What "too late" and giving up count from: the arrival, or the last retry by hand."""
+        retried_at = self.details.get("retried_at")
+        return datetime.fromisoformat(retried_at) if retried_at else self.received_at

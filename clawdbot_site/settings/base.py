@@ -5,8 +5,10 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from csp.constants import NONE, SELF, UNSAFE_EVAL
+from django.core.exceptions import ImproperlyConfigured
 
 from clawdbot_site.settings import admin_look
+
 from clawdbot_site.settings import env as environment
 from clawdbot_site.settings.database import databases
 from clawdbot_site.settings.env import BASE_DIR, env
@@ -219,6 +221,9 @@ CACHES = {
     )
 }
 
-LOGGING = logs.config(env("LOG_FORMAT"), env("LOG_LEVEL"), env("LOG_DIR") or None)
+try:
+    LOGGING = logs.config(env("LOG_FORMAT"), env("LOG_LEVEL"), env("LOG_DIR") or None)
+except ValueError as error:
+    raise ImproperlyConfigured(str(error)) from None
 UNFOLD = admin_look.UNFOLD
 SILENCED_SYSTEM_CHECKS: list[str] = []

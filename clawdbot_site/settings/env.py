@@ -13,6 +13,7 @@ import os
 import secrets
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import environ
@@ -21,7 +22,19 @@ from django.core.exceptions import ImproperlyConfigured
 BASE_DIR = Path(__file__).resolve().parents[2]
 PLACEHOLDERS = ("changeme", "change-me", "change_me", "secret", "password", "example", "placeholder", "xxx", "todo")
 
-env = environ.FileAwareEnv(
+
+
+class Environment(environ.FileAwareEnv):
+    """Says which variable is wrong, in one sentence, instead of a traceback."""
+
+    def __call__(self, var: str, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().__call__(var, *args, **kwargs)
+        except (ValueError, OSError) as error:
+            raise ImproperlyConfigured(f"{var} cannot be read: {error}. See docs/settings.md.") from None
+
+
+env = Environment(
     CLAWDBOT_HOST=(str, "127.0.0.1"),  # where `make run` listens
     CLAWDBOT_PORT=(int, 18789),
     CLAWDBOT_DATA_DIR=(str, "var"),  # database, generated secrets, media; relative to the checkout

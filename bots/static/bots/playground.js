@@ -116,11 +116,11 @@
   function ask(text) {
     const ownId = crypto.randomUUID ? crypto.randomUUID() : `${Date.now()}-${Math.random().toString(36).slice(2)}`;
     empty.hidden = true;
-    await_(newTurn(ownId, text));
+    waitFor(newTurn(ownId, text));
     toEnd();
   }
 
-  function await_(turn) {
+  function waitFor(turn) {
     turn.section.dataset.state = "waiting";
     waiting.set(turn.ownId, turn);
     keepUnsent();
@@ -251,9 +251,10 @@
 
   // -- the beginning --
 
+  const left = unsent();
   for (const section of log.querySelectorAll(".pg-turn")) {
     const turn = turnOf(section, section.querySelector(".pg-question").textContent);
-    if (section.dataset.state === "waiting") await_(turn);
+    if (section.dataset.state === "waiting") waitFor(turn);
     else {
       turn.raw = turn.answer.textContent;
       show(turn);
@@ -261,9 +262,9 @@
     }
   }
   const known = new Set([...log.querySelectorAll(".pg-turn")].map((section) => section.dataset.ownId));
-  for (const { ownId, text } of unsent().filter((one) => !known.has(one.ownId))) {
+  for (const { ownId, text } of left.filter((one) => !known.has(one.ownId))) {
     empty.hidden = true;
-    await_(newTurn(ownId, text));
+    waitFor(newTurn(ownId, text));
   }
   keepUnsent();
   toEnd();

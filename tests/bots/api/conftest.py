@@ -42,6 +42,11 @@ def key_with(db: None) -> Callable[..., str]:
 
 
 @pytest.fixture
+def chat_key(key_with: Callable[..., str]) -> str:
+    return key_with("chat")
+
+
+@pytest.fixture
 def client_with(key_with: Callable[..., str]) -> Callable[..., APIClient]:
     """A REST client that signs in with a key of these scopes."""
 

@@ -159,8 +159,8 @@ def test_a_question_that_cannot_be_stored_is_a_503(rest, bot, monkeypatch):
 # -- streams --
 
 
-async def test_a_stream_tells_what_the_websocket_tells(key_with, bot, worker):
-    accepted, *deltas, done = await streamed(key_with("chat"), "one two three")
+async def test_a_stream_tells_what_the_websocket_tells(chat_key, bot, worker):
+    accepted, *deltas, done = await streamed(chat_key, "one two three")
 
     assert accepted["type"] == "accepted"
     assert {d["type"] for d in deltas} == {"delta"}
@@ -169,26 +169,26 @@ async def test_a_stream_tells_what_the_websocket_tells(key_with, bot, worker):
     assert done["usage"]["completion_tokens"] > 0
 
 
-async def test_a_stream_comes_as_it_is_written(key_with, remote_bot, service, worker):
+async def test_a_stream_comes_as_it_is_written(chat_key, remote_bot, service, worker):
     service.script(Script(["one ", "two ", "three"], piece_s=0.2))
 
-    accepted, *deltas, done = await streamed(key_with("chat"))
+    accepted, *deltas, done = await streamed(chat_key)
 
     assert [d["text"] for d in deltas] == ["one ", "two ", "three"]
     assert done["text"] == "one two three"
 
 
-async def test_a_failure_ends_a_stream_with_an_error_and_no_apology_before_it(key_with, remote_bot, service, worker):
+async def test_a_failure_ends_a_stream_with_an_error_and_no_apology_before_it(chat_key, remote_bot, service, worker):
     service.script(Script(status=401))
 
-    accepted, error = await streamed(key_with("chat"))
+    accepted, error = await streamed(chat_key)
 
     assert (error["type"], error["code"], error["message_id"]) == ("error", "model_failed", accepted["message_id"])
 
 
-async def test_a_caller_who_leaves_a_stream_stops_the_model(key_with, remote_bot, service, worker):
+async def test_a_caller_who_leaves_a_stream_stops_the_model(chat_key, remote_bot, service, worker):
     service.script(Script(["piece "] * 200, piece_s=0.05))
-    response = await begun(key_with("chat"))
+    response = await begun(chat_key)
     parts = response.streaming_content.__aiter__()
 
     for _ in range(3):

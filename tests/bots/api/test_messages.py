@@ -105,7 +105,9 @@ def test_a_push_through_a_disabled_endpoint_is_refused(rest, endpoint):
 
 
 def test_pushing_needs_its_scope(client_with, endpoint):
-    assert push(client_with("messages:read", "bots:write", "chat"), endpoint, chat_id="oc_1", text="x").status_code == 403
+    assert (
+        push(client_with("messages:read", "bots:write", "chat"), endpoint, chat_id="oc_1", text="x").status_code == 403
+    )
     assert push(client_with("messages:write"), endpoint, chat_id="oc_1", text="x").status_code == 202
 
 
@@ -168,7 +170,12 @@ def test_a_conversation_and_its_messages_are_listed(rest, endpoint, feishu):
     listed = rest.get("/api/v1/conversations/?bot=helper&platform=feishu&user=ou_1").json()["results"]
     assert [row["id"] for row in listed] == [str(question.conversation_id)]
     reply, first = rest.get(f"/api/v1/conversations/{listed[0]['id']}/messages/").json()["results"]
-    assert (first["role"], first["status"], first["text"], first["reply"]) == ("user", "delivered", "Hello", reply["id"])
+    assert (first["role"], first["status"], first["text"], first["reply"]) == (
+        "user",
+        "delivered",
+        "Hello",
+        reply["id"],
+    )
     assert (reply["role"], reply["text"], reply["reply_to"]) == ("assistant", "echo: Hello", first["id"])
     assert {"queue", "deliver", "total"} <= set(first["timings"])
     assert reply["completion_tokens"] > 0

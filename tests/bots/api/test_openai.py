@@ -48,6 +48,16 @@ def caller(key_with) -> APIClient:
     return client
 
 
+@pytest.fixture
+def disabled_bot(db: None) -> Bot:
+    return factories.bot(slug="off", is_enabled=False)
+
+
+@pytest.fixture
+def reader_key(key_with) -> str:
+    return key_with("bots:read")
+
+
 def sdk(key: str) -> openai.AsyncOpenAI:
     transport = httpx.ASGITransport(app=get_asgi_application(), raise_app_exceptions=False)
     http = httpx.AsyncClient(transport=transport, trust_env=False)
@@ -68,16 +78,14 @@ def error_of(response) -> dict[str, object]:
 # -- the official client --
 
 
-async def test_the_official_client_lists_bots_as_models(key_with, bot):
-    factories.bot(slug="off", is_enabled=False)
-
-    async with sdk(key_with("chat")) as client:
+async def test_the_official_client_lists_bots_as_models(chat_key, bot, disabled_bot):
+    async with sdk(chat_key) as client:
         assert [model.id async for model in client.models.list()] == ["helper"]
         assert (await client.models.retrieve("helper")).id == "helper"
 
 
-async def test_the_official_client_gets_an_answer(key_with, bot, worker):
-    async with sdk(key_with("chat")) as client:
+async def test_the_official_client_gets_an_answer(chat_key, bot, worker):
+    async with sdk(chat_key) as client:
         answer = await client.chat.completions.create(model="helper", messages=[{"role": "user", "content": "你好"}])
 
     reply = await Message.objects.aget(role="assistant")
@@ -87,8 +95,8 @@ async def test_the_official_client_gets_an_answer(key_with, bot, worker):
     assert answer.usage.prompt_tokens == reply.prompt_tokens
 
 
-async def test_the_official_client_streams(key_with, bot, worker):
-    async with sdk(key_with("chat")) as client:
+async def test_the_official_client_streams(chat_key, bot, worker):
+    async with sdk(chat_key) as client:
         stream = await client.chat.completions.create(
             model="helper", messages=HELLO, stream=True, stream_options={"include_usage": True}
         )
@@ -102,8 +110,8 @@ async def test_the_official_client_streams(key_with, bot, worker):
     assert [c.usage for c in chunks[:-1]] == [None] * (len(chunks) - 1)
 
 
-async def test_the_official_client_completes_a_prompt(key_with, bot, worker):
-    async with sdk(key_with("chat")) as client:
+async def test_the_official_client_completes_a_prompt(chat_key, bot, worker):
+    async with sdk(chat_key) as client:
         whole = await client.completions.create(model="helper", prompt="Hello")
         stream = await client.completions.create(model="helper", prompt="Hello", stream=True)
         pieces = [chunk.choices[0].text async for chunk in stream]
@@ -112,14 +120,14 @@ async def test_the_official_client_completes_a_prompt(key_with, bot, worker):
     assert "".join(pieces) == "echo: Hello"
 
 
-async def test_the_official_client_raises_its_own_errors(key_with, bot):
+async def test_the_official_client_raises_its_own_errors(chat_key, reader_key, bot):
     async with sdk("wrong") as client:
         with pytest.raises(openai.AuthenticationError):
             await client.chat.completions.create(model="helper", messages=HELLO)
-    async with sdk(key_with("bots:read")) as client:
+    async with sdk(reader_key) as client:
         with pytest.raises(openai.PermissionDeniedError):
             await client.chat.completions.create(model="helper", messages=HELLO)
-    async with sdk(key_with("chat")) as client:
+    async with sdk(chat_key) as client:
         with pytest.raises(openai.NotFoundError):
             await client.chat.completions.create(model="no-such-bot", messages=HELLO)
         with pytest.raises(openai.BadRequestError):
@@ -127,10 +135,10 @@ async def test_the_official_client_raises_its_own_errors(key_with, bot):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_failing_model_is_an_http_error_without_inner_words(key_with, remote_bot, service, worker, stream):
+async def test_a_failing_model_is_an_http_error_without_inner_words(chat_key, remote_bot, service, worker, stream):
     service.script(Script(status=401, body="inner words 10.0.0.1"))
 
-    async with sdk(key_with("chat")) as client:
+    async with sdk(chat_key) as client:
         with pytest.raises(openai.InternalServerError) as failed:
             await client.chat.completions.create(model="helper", messages=HELLO, stream=stream)
 
@@ -138,10 +146,10 @@ async def test_a_failing_model_is_an_http_error_without_inner_words(key_with, re
     assert "inner words" not in str(failed.value)
 
 
-async def test_a_model_that_fails_midway_ends_the_stream_with_an_error(key_with, remote_bot, service, worker):
+async def test_a_model_that_fails_midway_ends_the_stream_with_an_error(chat_key, remote_bot, service, worker):
     service.script(Script(["one ", "two "], piece_s=0.1, cut_after=2))
 
-    async with sdk(key_with("chat")) as client:
+    async with sdk(chat_key) as client:
         stream = await client.chat.completions.create(model="helper", messages=HELLO, stream=True)
         with pytest.raises(openai.APIError):
             [chunk async for chunk in stream]
@@ -187,8 +195,8 @@ def test_a_cut_answer_says_so(caller, bot, worker):
     assert answer["choices"][0]["finish_reason"] == "length"
 
 
-async def test_a_stream_on_the_wire(key_with, bot, worker):
-    response = await post(key_with("chat"), {"model": "helper", "messages": HELLO, "stream": True})
+async def test_a_stream_on_the_wire(chat_key, bot, worker):
+    response = await post(chat_key, {"model": "helper", "messages": HELLO, "stream": True})
 
     wire = b"".join([part async for part in response.streaming_content]).decode()
     lines = [line[6:] for line in wire.split("\n\n") if line]
@@ -201,9 +209,9 @@ async def test_a_stream_on_the_wire(key_with, bot, worker):
     assert (response["Cache-Control"], response["X-Accel-Buffering"]) == ("no-cache", "no")
 
 
-async def test_a_caller_who_leaves_stops_the_model(key_with, remote_bot, service, worker):
+async def test_a_caller_who_leaves_stops_the_model(chat_key, remote_bot, service, worker):
     service.script(Script(["piece "] * 200, piece_s=0.05))
-    response = await post(key_with("chat"), {"model": "helper", "messages": HELLO, "stream": True})
+    response = await post(chat_key, {"model": "helper", "messages": HELLO, "stream": True})
     parts = response.streaming_content.__aiter__()
     for _ in range(3):
         await anext(parts)
@@ -304,14 +312,14 @@ def test_who_asks_too_fast_gets_a_429(caller, bot, worker):
     assert error_of(second)["code"] == "rate_limit_exceeded"
 
 
-async def test_who_streams_too_fast_gets_a_429(key_with, bot, worker):
+async def test_who_streams_too_fast_gets_a_429(chat_key, bot, worker):
     await Bot.objects.aupdate(rate_limit_per_user_per_minute=1)
-    key, body = key_with("chat"), {"model": "helper", "messages": HELLO, "stream": True}
+    body = {"model": "helper", "messages": HELLO, "stream": True}
 
-    first = await post(key, body)
+    first = await post(chat_key, body)
     async for _ in first.streaming_content:
         pass
-    second = await post(key, body)
+    second = await post(chat_key, body)
 
     assert (first.status_code, second.status_code) == (200, 429)
     assert error_of(second)["code"] == "rate_limit_exceeded"

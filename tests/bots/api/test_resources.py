@@ -314,7 +314,9 @@ def test_a_second_enabled_endpoint_of_a_credential_is_refused_in_words(rest):
 # -- addresses and lists --
 
 
-@pytest.mark.parametrize("path", ["bots/%00/", "bots/no-such/", "models/nonsense/", "endpoints/" + "0" * 36 + "/", "x/"])
+@pytest.mark.parametrize(
+    "path", ["bots/%00/", "bots/no-such/", "models/nonsense/", "endpoints/" + "0" * 36 + "/", "x/"]
+)
 def test_what_is_not_there_is_a_404_in_the_error_shape(rest, path):
     response = rest.get(f"/api/v1/{path}")
 
