@@ -30,7 +30,7 @@ class Answer:
 
     text: str
     finish: Finish
-    usage: Usage = Usage()
+    usage: Usage = field(default_factory=Usage)
     error: str = ""
     timings: dict[str, int] = field(default_factory=dict)
 
@@ -143,5 +143,3 @@ def _measure(bot: Bot, timings: dict[str, int], usage: Usage) -> None:
 
 def queue_ms(question: Message) -> int:
     return round((timezone.now() - question.received_at).total_seconds() * 1000)
-
-

@@ -174,5 +174,3 @@ def _with_conversation(bot: Bot, scope_key: str, action: Any) -> None:
     conversation = Conversation.objects.filter(bot=bot, source=web.SOURCE, scope_key=scope_key).first()
     if conversation:
         action(conversation)
-
-

@@ -185,5 +185,3 @@ def _count(question: Message) -> None:
     level = logging.WARNING if question.status in (Status.FAILED, Status.UNCONFIRMED) else logging.INFO
     fields = {"message_id": str(question.pk), "status": question.status, "reason": question.error}
     logger.log(level, "question settled", extra=fields)
-
-

@@ -9,11 +9,12 @@ import logging
 import os
 import threading
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from celery import Celery
 from celery.beat import EmbeddedService
 from celery.worker import WorkController
+from django.conf import settings
 from django.core.management.base import CommandError
 
 from bots import leases, workers
@@ -44,8 +45,8 @@ class Workers:
             _worker("inference", _inference_queues(), INFERENCE_THREADS),
             _worker("delivery", ["delivery", "default"], OTHER_THREADS),
         ]
-        self._threads = [threading.Thread(target=w.start, name=f"worker-{w.hostname}", daemon=True) for w in self._workers]
-        self._beat = EmbeddedService(_app("beat"), thread=True)
+        self._threads = [threading.Thread(target=w.start, name="worker", daemon=True) for w in self._workers]
+        self._beat: Any = EmbeddedService(_app("beat"), thread=True, scheduler_cls=settings.CELERY_BEAT_SCHEDULER)
         self._beat.daemon = True
 
     def start(self) -> None:
@@ -55,7 +56,7 @@ class Workers:
         workers.warm_up(_inference_queues())
 
     def stop(self) -> None:
-        """Take nothing new; let answers end for workers.DRAIN_S; cut the rest, which is begun anew at the next start."""
+        """Take nothing new; let answers end for a while; cut the rest, which is begun anew at the next start."""
         self._beat.stop()
         deadline = threading.Timer(workers.DRAIN_S, leases.cancel_all)
         deadline.start()

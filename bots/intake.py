@@ -206,7 +206,8 @@ def _conversations(drafts: Sequence[Draft]) -> dict[tuple[UUID, str, str], UUID]
 def _existing(wanted: dict[tuple[UUID, str, str], Draft]) -> dict[tuple[UUID, str, str], UUID]:
     bots, sources, scopes = (set(column) for column in zip(*wanted, strict=True))
     rows = Conversation.objects.filter(bot__in=bots, source__in=sources, scope_key__in=scopes)
-    found = {(bot, source, scope): pk for pk, bot, source, scope in rows.values_list("pk", "bot", "source", "scope_key")}
+    places = rows.values_list("bot", "source", "scope_key", "pk")
+    found = {(bot, source, scope): pk for bot, source, scope, pk in places}
     return {place: found[place] for place in wanted if place in found}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID, uuid5
 
-from django.db.models import F
+from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from bots.models import DeliveryStep, Message
@@ -53,7 +53,7 @@ class DatabaseJournal:
     def _settle(self, name: str, state: str, **values: str) -> int:
         return self._rows(name).update(state=state, finished_at=timezone.now(), **values)
 
-    def _rows(self, name: str):  # type: ignore[no-untyped-def]
+    def _rows(self, name: str) -> QuerySet[DeliveryStep]:
         return DeliveryStep.objects.filter(message_id=self.reply_id, name=name)
 
 

@@ -15,7 +15,8 @@ def refusal(question: Message) -> str | None:
     bot = question.conversation.bot
     if not question.sender_id:
         return None
-    mine = Message.objects.filter(sender_id=question.sender_id, conversation__bot=bot, received_at__lte=question.received_at)
+    mine = Message.objects.filter(sender_id=question.sender_id, conversation__bot=bot)
+    mine = mine.filter(received_at__lte=question.received_at)
     minute = question.received_at - timedelta(minutes=1)
     if bot.rate_limit_per_user_per_minute:
         recent = mine.filter(received_at__gt=minute)[: bot.rate_limit_per_user_per_minute + 1].count()

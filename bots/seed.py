@@ -14,7 +14,7 @@ from inference.loading import DEMO_PATH
 from inference.models import LanguageModel
 from monitoring import audit
 
-ADMIN = "admin"
+ADMIN, DEMO_MODEL = "admin", "demo"
 
 
 def seed() -> None:
@@ -23,11 +23,15 @@ def seed() -> None:
     demo_model = _default_model()
     if demo_model and not Bot.objects.filter(slug="demo").exists():
         bot = Bot.objects.create(
-            slug="demo", name=_("Demo"), model=demo_model, welcome_text=_("Hello! Ask me about ClawdBot.")
+            slug="demo",
+            name=_("Demo"),
+            model=demo_model,
+            temperature=0.0 if demo_model.name == DEMO_MODEL else 0.7,  # a model this small must not be left to chance
+            welcome_text=_("Hello! Ask me about ClawdBot."),
         )
         audit.record("bot.seeded", target=bot)
     elif demo_model and _is_remote_wanted():
-        Bot.objects.filter(slug="demo", model__name__in=("demo", "remote")).update(model=demo_model)
+        Bot.objects.filter(slug="demo", model__name__in=(DEMO_MODEL, "remote")).update(model=demo_model)
 
 
 def ensure_admin() -> None:
@@ -61,7 +65,7 @@ def _default_model() -> LanguageModel | None:
         return _remote()
     if settings.MODEL_PATH:
         return _local("local", Path(settings.MODEL_PATH))
-    return _local("demo", DEMO_PATH, context=1024)
+    return _local(DEMO_MODEL, DEMO_PATH, context=1024)
 
 
 def _remote() -> LanguageModel:

@@ -17,9 +17,9 @@ from bots.leases import Lease
 from bots.models import Message
 from bots.models.conversation import MessageQuerySet
 from inference.errors import QueueFull
+from integrations.base import Mention
 from integrations.errors import PlatformError
 from integrations.mentions import resolve
-from integrations.base import Mention
 from integrations.registry import adapter_for
 
 Status = Message.Status
@@ -108,9 +108,10 @@ def _is_for_us(question: Message) -> bool:
     details = question.details
     if details.get("is_addressed", True) is not None:
         return True
-    credential = question.conversation.endpoint and question.conversation.endpoint.credential
-    if credential is None:
+    endpoint = question.conversation.endpoint
+    if endpoint is None:
         return False
+    credential = endpoint.credential
     if not credential.own_id:
         credential.own_id = adapter_for(question.platform).fetch_own_id(credential.values())
         credential.save(update_fields=["own_id"])
@@ -204,8 +205,10 @@ def unattended() -> Iterator[tuple[UUID, str, bool]]:
     now = timezone.now()
     free = Q(conversation__lease_until__isnull=True) | Q(conversation__lease_until__lt=now)
     overdue = Q(received_at__lt=now - timedelta(seconds=SWEEP_AGE_S))
-    rows = Message.objects.due(now).filter(free, overdue).values_list(
-        "conversation_id", "conversation__bot__model__queue", "status"
+    rows = (
+        Message.objects.due(now)
+        .filter(free, overdue)
+        .values_list("conversation_id", "conversation__bot__model__queue", "status")
     )
     seen: set[UUID] = set()
     for conversation_id, queue, status in rows[:SWEEP_MOST]:
@@ -217,5 +220,3 @@ def unattended() -> Iterator[tuple[UUID, str, bool]]:
 def request_cancel(messages: MessageQuerySet) -> int:
     """Ask that these stop being answered; the holder's watcher sees it within a second."""
     return messages.waiting().update(cancel_requested_at=timezone.now())
-
-

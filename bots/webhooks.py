@@ -98,7 +98,7 @@ def _headers(scope: Mapping[str, Any]) -> dict[str, str]:
     return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
 
 
-async def _take(scope: Mapping[str, Any], platform: str, key: str, request: WebhookRequest) -> Answer:
+async def _take(scope: dict[str, Any], platform: str, key: str, request: WebhookRequest) -> Answer:
     found = await DatabaseSyncToAsync(_open, thread_sensitive=False, executor=_threads)(scope, platform, key, request)
     if isinstance(found, Answer):
         return found
@@ -106,7 +106,7 @@ async def _take(scope: Mapping[str, Any], platform: str, key: str, request: Webh
     return Answer(200, {}, "accepted" if accepted.is_new else "repeated")
 
 
-def _open(scope: Mapping[str, Any], platform: str, key: str, request: WebhookRequest) -> Answer | intake.Draft:
+def _open(scope: dict[str, Any], platform: str, key: str, request: WebhookRequest) -> Answer | intake.Draft:
     """In a thread: find the endpoint, authenticate, parse. A Draft is still to be stored."""
     related = "bot__model", "credential"
     endpoint = Endpoint.objects.live().with_key(key).select_related(*related).first()

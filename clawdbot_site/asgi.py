@@ -6,6 +6,7 @@ Platform callbacks take a consumer of their own, ahead of Django's handler.
 from __future__ import annotations
 
 import os
+from typing import Any, cast
 
 import django
 from channels.routing import ProtocolTypeRouter, URLRouter
@@ -22,6 +23,7 @@ from clawdbot_site.security.gate import Gate  # noqa: E402
 from monitoring.context import RequestContext  # noqa: E402
 from monitoring.metrics import HttpMetrics  # noqa: E402
 
-http = URLRouter([re_path(r"^webhooks/", WebhookConsumer.as_asgi()), re_path(r"", site)])
+doors: list[Any] = [re_path(r"^webhooks/", WebhookConsumer.as_asgi()), re_path(r"", cast(Any, site))]
+http = URLRouter(doors)
 websocket = URLRouter(websocket_urlpatterns)  # who is calling, the consumer asks security itself
 application = RequestContext(HttpMetrics(Gate(ProtocolTypeRouter({"http": http, "websocket": websocket}))))

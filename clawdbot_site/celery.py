@@ -16,17 +16,17 @@ class SiteCelery(Celery):
     """Refuses workers and schedulers beside the embedded mode: its broker lives inside `make run`."""
 
     @cached_property
-    def Worker(self) -> Any:  # noqa: N802  (Celery's name)
+    def Worker(self) -> Any:
         return self._program("worker", "celery.apps.worker:Worker")
 
     @cached_property
-    def Beat(self) -> Any:  # noqa: N802  (Celery's name)
+    def Beat(self) -> Any:
         return self._program("scheduler", "celery.apps.beat:Beat")
 
     def _program(self, what: str, path: str) -> Any:
         if str(self.conf.broker_url).startswith("memory:"):
             sys.exit(f"REDIS_URL is not set, so the {what} is part of `make run`. Set REDIS_URL to run it by itself.")
-        return self.subclass_with_self(path)
+        return self.subclass_with_self(path)  # type: ignore[arg-type]  # Celery takes names as well
 
 
 app = SiteCelery("clawdbot")

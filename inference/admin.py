@@ -29,7 +29,7 @@ WHERE = ("engine", "path", "base_url", "model", "api_key")  # a change of these 
 class LanguageModelForm(SecretsForm):
     moved_secrets = ("api_key",)
     base_url = AddressField(
-        label=_("base URL"),
+        label=_("Base URL"),
         max_length=500,
         help_text=_("Of any OpenAI-compatible service (vLLM, SGLang, Ollama, a cloud). Usually ends in /v1."),
     )
@@ -55,7 +55,9 @@ class LanguageModelForm(SecretsForm):
             "path": _("On the machine of the worker: a folder with config.json, tokenizer.json and *.safetensors."),
             "max_context_tokens": _("Prompt and answer together; older messages are left out when they do not fit."),
             "max_concurrency": _("More questions than this wait for their turn."),
-            "queue": _("Workers started with -Q and this name answer. Leave it unless you give a model its own machine."),
+            "queue": _(
+                "Workers started with -Q and this name answer. Leave it unless you give a model its own machine."
+            ),
             "vision": _("Pictures are sent along. Only for models that can read them."),
         }
 

@@ -26,11 +26,15 @@ class LanguageModel(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     name = models.SlugField(_("name"), unique=True, help_text=_("Bots and the API refer to the model by this."))
     engine = models.CharField(_("engine"), max_length=20, choices=Engine.choices)
-    path = models.CharField(_("folder"), max_length=500, blank=True, help_text=_("Local models: a folder with safetensors."))
+    path = models.CharField(
+        _("folder"), max_length=500, blank=True, help_text=_("Local models: a folder with safetensors.")
+    )
     base_url = models.URLField(_("base URL"), max_length=500, blank=True, help_text=_("Services: usually ends in /v1."))
     model = models.CharField(_("model at the service"), max_length=200, blank=True)
     api_key = EncryptedTextField(_("API key"), blank=True)
-    max_context_tokens = models.PositiveIntegerField(_("context, tokens"), default=8192, validators=[MinValueValidator(128)])
+    max_context_tokens = models.PositiveIntegerField(
+        _("context, tokens"), default=8192, validators=[MinValueValidator(128)]
+    )
     max_concurrency = models.PositiveSmallIntegerField(
         _("answers at once"), default=16, validators=[MinValueValidator(1), MaxValueValidator(1024)]
     )
@@ -41,7 +45,9 @@ class LanguageModel(models.Model):
         validators=[RegexValidator(r"^[a-z0-9_-]+$", _("Use lower-case letters, digits, - and _."))],
     )
     vision = models.BooleanField(_("sees images"), default=False)
-    status = models.CharField(_("status"), max_length=10, choices=Status.choices, default=Status.UNKNOWN, editable=False)
+    status = models.CharField(
+        _("status"), max_length=10, choices=Status.choices, default=Status.UNKNOWN, editable=False
+    )
     status_detail = models.CharField(max_length=300, blank=True, editable=False)
     checked_at = models.DateTimeField(null=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)

@@ -21,7 +21,7 @@ FEISHU, DINGTALK = "platform == 'feishu'", "platform == 'dingtalk'"
 class PlatformCredentialForm(SecretsForm):
     moved_secrets = ("app_secret",)
     base_url = AddressField(
-        label=_("base URL"),
+        label=_("Base URL"),
         max_length=300,
         help_text=_(
             "Empty: the platform's usual address. Lark (outside China): https://open.larksuite.com. "
@@ -54,7 +54,9 @@ class PlatformCredentialForm(SecretsForm):
             ),
             "app_secret": _("On the same page of the console: App Secret, or Client Secret."),
             "verification_token": _("Feishu: Events & Callbacks (事件与回调), Encryption Strategy (加密策略)."),
-            "encrypt_key": _("On the same page. Without one Feishu does not sign what it sends, so set one there first."),
+            "encrypt_key": _(
+                "On the same page. Without one Feishu does not sign what it sends, so set one there first."
+            ),
             "robot_code": _("DingTalk: Robot (机器人) in your app. Empty: the same as the Client ID, which is usual."),
             "card_template_id": _(
                 "DingTalk: the template of an AI card with a Markdown variable called content, for answers that "

@@ -204,7 +204,7 @@ class Adapter(ABC):
 
     @abstractmethod
     def push(self, credentials: Credentials, target: ReplyTarget, text: str, journal: Journal) -> None:
-        """Send Markdown text to a chat (``chat_id``) or, with that empty, to a person (``sender_id``). Errors as ``finish``."""
+        """Send Markdown to a chat (``chat_id``) or, with that empty, a person (``sender_id``). Errors as ``finish``."""
 
     def fetch_own_id(self, credentials: Credentials) -> str:
         """The bot's own id on the platform, empty where the platform does not need it. Raises PlatformError."""

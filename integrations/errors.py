@@ -12,7 +12,7 @@ class AuthenticationError(IntegrationError):
 
 
 class PayloadError(IntegrationError):
-    """An incoming request is no message the platform could have sent: not one JSON object, or fields of a wrong type."""
+    """An incoming request is nothing the platform could have sent: not one JSON object, or fields of a wrong type."""
 
 
 class PlatformError(IntegrationError):

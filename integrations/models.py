@@ -29,15 +29,23 @@ class PlatformCredential(models.Model):
     app_secret = EncryptedTextField(_("app secret"))
     verification_token = EncryptedTextField(_("verification token"), blank=True, help_text=_("Feishu only."))
     encrypt_key = EncryptedTextField(_("encrypt key"), blank=True, help_text=_("Feishu only."))
-    robot_code = models.CharField(_("robot code"), max_length=100, blank=True, help_text=_("DingTalk; empty: the app ID."))
-    corp_id = models.CharField(_("company ID"), max_length=100, blank=True, help_text=_("Empty: pinned at the first message."))
+    robot_code = models.CharField(
+        _("robot code"), max_length=100, blank=True, help_text=_("DingTalk; empty: the app ID.")
+    )
+    corp_id = models.CharField(
+        _("company ID"), max_length=100, blank=True, help_text=_("Empty: pinned at the first message.")
+    )
     allow_unsigned = models.BooleanField(
         _("allow unsigned callbacks"),
         default=False,
         help_text=_("Feishu without an Encrypt Key: anybody who learns the token can forge messages."),
     )
-    base_url = models.URLField(_("base URL"), max_length=300, blank=True, help_text=_("Empty: the platform's usual address."))
-    card_template_id = models.CharField(_("card template"), max_length=200, blank=True, help_text=_("DingTalk AI cards."))
+    base_url = models.URLField(
+        _("base URL"), max_length=300, blank=True, help_text=_("Empty: the platform's usual address.")
+    )
+    card_template_id = models.CharField(
+        _("card template"), max_length=200, blank=True, help_text=_("DingTalk AI cards.")
+    )
     own_id = models.CharField(_("the bot's own ID"), max_length=100, blank=True, editable=False)
     rotate_by = models.DateField(_("rotate by"), null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)

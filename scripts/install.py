@@ -40,8 +40,10 @@ def main(task: str) -> None:
 
 def check_machine() -> None:
     if sys.version_info < (3, 11):
-        sys.exit("ClawdBot needs Python 3.11 or newer: sudo apt install python3.11 python3.11-venv, then "
-                 "`make run PYTHON=python3.11`.")
+        sys.exit(
+            "ClawdBot needs Python 3.11 or newer: sudo apt install python3.11 python3.11-venv, then "
+            "`make run PYTHON=python3.11`."
+        )
     try:
         import ensurepip  # noqa: F401
     except ImportError:
@@ -52,7 +54,8 @@ def make_venv() -> None:
     done = subprocess.run([sys.executable, "-m", "venv", str(VENV)], capture_output=True, text=True, check=False)
     if done.returncode:
         shutil.rmtree(VENV, ignore_errors=True)
-        sys.exit(f"A virtual environment could not be made: sudo apt install python3-venv\n{done.stderr.strip()[-500:]}")
+        reason = done.stderr.strip()[-500:]
+        sys.exit(f"A virtual environment could not be made: sudo apt install python3-venv\n{reason}")
 
 
 def requirements(task: str) -> Path:

@@ -2,8 +2,8 @@
 
     python scripts/servers.py COMMAND …    runs COMMAND with TEST_POSTGRES_URL and TEST_REDIS_URL set
 
-Missing programs are installed where that is allowed (root on Debian or Ubuntu). Else the variable stays unset, the tests
-that need it say that they are skipped, and with CI=true a skip is a failure (tests/conftest.py).
+Missing programs are installed where that is allowed (root on Debian or Ubuntu). Else the variable stays unset, the
+tests that need it say that they are skipped, and with CI=true a skip is a failure (tests/conftest.py).
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ TOP_LEVEL = {"bots", "clawdbot_site", "inference", "integrations", "monitoring",
 # Signing in, public keys, the schema (no data of the site), and the inbound hook, whose key is its authentication.
 OPEN_TO_ALL = {"TokenView", "RefreshView", "RevokeView", "JwksView", "InboundHook"} | {
     "SpectacularAPIView",
-    "SpectacularSwaggerView",
+    "SpectacularSwaggerSplitView",
 }
 
 

@@ -54,20 +54,28 @@ class HostsField(forms.CharField):
 
 class BotForm(forms.ModelForm):
     allowed_link_hosts = HostsField(
-        label=_("hosts that links may lead to"),
+        label=_("Hosts that links may lead to"),
         required=False,
-        help_text=_("One a line, *.example.com for all below it. Empty: links in answers stay, with their target visible."),
+        help_text=_(
+            "One a line, *.example.com for all below it. Empty: links in answers stay, with their target visible."
+        ),
     )
 
     class Meta:
         model = Bot
-        exclude = ()
+        fields = "__all__"  # noqa: DJ007  (the admin's fieldsets choose)
+        widgets = {
+            "system_prompt": UnfoldAdminTextareaWidget(attrs={"rows": 8}),
+            "welcome_text": UnfoldAdminTextareaWidget(attrs={"rows": 3}),
+        }
         help_texts = {
             "name": _("What people see."),
             "model": _("What computes the answers."),
             "system_prompt": _("Who the bot is and how it should answer. It comes before every conversation."),
             "welcome_text": _("Shown when somebody opens the chat for the first time."),
-            "ai_notice": _("A line under each answer that says it was made by AI. Chinese rules ask for one. Empty: none."),
+            "ai_notice": _(
+                "A line under each answer that says it was made by AI. Chinese rules ask for one. Empty: none."
+            ),
             "temperature": _("0 answers nearly the same each time, 1 varies freely."),
             "top_p": _("Leave it at 1 unless the model's maker advises otherwise."),
             "max_tokens": _("About 1 token for each Chinese character, 3 for 4 English words."),
@@ -112,7 +120,10 @@ class BotAdmin(AuditedModelAdmin):
         (_("Character"), {"classes": ["tab"], "fields": ["system_prompt", "welcome_text", "ai_notice"]}),
         (
             _("Answers"),
-            {"classes": ["tab"], "fields": ["reply_mode", ("temperature", "top_p"), "max_tokens", "allowed_link_hosts"]},
+            {
+                "classes": ["tab"],
+                "fields": ["reply_mode", ("temperature", "top_p"), "max_tokens", "allowed_link_hosts"],
+            },
         ),
         (_("Memory and groups"), {"classes": ["tab"], "fields": ["history_messages", "context_scope", "group_policy"]}),
         (

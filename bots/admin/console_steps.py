@@ -46,8 +46,9 @@ GUIDES: dict[tuple[str, str], Guide] = {
             *FEISHU_FIRST,
             _("Under Events & Callbacks (事件与回调), Encryption Strategy (加密策略), set an Encrypt Key. It and the "
               "Verification Token belong into the credential."),
-            _("Under Event Configuration (事件配置) choose “Send to developer's server” (将事件发送至开发者服务器), paste "
-              "the address from above and save. Feishu tests it at once: ClawdBot must be reachable from the internet."),
+            _("Under Event Configuration (事件配置) choose “Send to developer's server” (将事件发送至开发者服务器), "
+              "paste the address from above and save. Feishu tests it at once: ClawdBot must be "
+              "reachable from the internet."),
             *FEISHU_LAST,
         ),
         needs_address=True,
@@ -57,7 +58,8 @@ GUIDES: dict[tuple[str, str], Guide] = {
         (
             *FEISHU_FIRST,
             _("Under Events & Callbacks (事件与回调), Event Configuration (事件配置), choose “Receive events through "
-              "persistent connection” (使用长连接接收事件). ClawdBot must be connected when you save; no address is needed."),
+              "persistent connection” (使用长连接接收事件). ClawdBot must be connected when you "
+              "save; no address is needed."),
             *FEISHU_LAST,
         ),
         needs_address=False,
@@ -66,8 +68,8 @@ GUIDES: dict[tuple[str, str], Guide] = {
         "https://open-dev.dingtalk.com/",
         (
             *DINGTALK_FIRST,
-            _("In the robot's settings choose the message receiving mode HTTP (HTTP 模式), paste the address from above "
-              "and save. ClawdBot must be reachable from the internet."),
+            _("In the robot's settings choose the message receiving mode HTTP (HTTP 模式), paste the address from "
+              "above and save. ClawdBot must be reachable from the internet."),
             *DINGTALK_LAST,
         ),
         needs_address=True,
@@ -76,8 +78,8 @@ GUIDES: dict[tuple[str, str], Guide] = {
         "https://open-dev.dingtalk.com/",
         (
             *DINGTALK_FIRST,
-            _("In the robot's settings choose the message receiving mode Stream (Stream 模式). No address is needed, and "
-              "ClawdBot need not be reachable from the internet."),
+            _("In the robot's settings choose the message receiving mode Stream (Stream 模式). No address is needed, "
+              "and ClawdBot need not be reachable from the internet."),
             *DINGTALK_LAST,
         ),
         needs_address=False,

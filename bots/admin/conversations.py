@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
 
-from bots.admin.messages import error_of, in_words
+from bots.admin.messages import error_of, in_words, moment
 from bots.models import Conversation, Message
 from monitoring import audit
 from monitoring.admin import ReadOnlyModelAdmin
@@ -21,7 +21,7 @@ MOST_SHOWN = 100
 
 @admin.register(Conversation)
 class ConversationAdmin(ReadOnlyModelAdmin):
-    list_display = ["__str__", "where", "kind", "message_count", "last_message_at", "created_at"]
+    list_display = ["__str__", "where", "kind", "message_count", "last_message_at", "began_at"]
     list_display_links = ("__str__",)
     list_filter = ["platform", "bot", "chat_type", "created_at"]
     search_fields = ["user_name", "user_id", "chat_id", "bot__name", "bot__slug"]
@@ -35,9 +35,13 @@ class ConversationAdmin(ReadOnlyModelAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Conversation]:
         of_this = Message.objects.filter(conversation=OuterRef("pk")).order_by().values("conversation")
-        return super().get_queryset(request).annotate(  # type: ignore[no-any-return]
-            messages_count=Subquery(of_this.annotate(n=Count("pk")).values("n")),
-            newest_at=Subquery(of_this.annotate(at=Max("received_at")).values("at")),
+        return (
+            super()
+            .get_queryset(request)
+            .annotate(  # type: ignore[no-any-return]
+                messages_count=Subquery(of_this.annotate(n=Count("pk")).values("n")),
+                newest_at=Subquery(of_this.annotate(at=Max("received_at")).values("at")),
+            )
         )
 
     @display(description=_("platform"), label=True, ordering="platform")  # type: ignore[untyped-decorator]
@@ -54,7 +58,11 @@ class ConversationAdmin(ReadOnlyModelAdmin):
 
     @admin.display(description=_("last message"), ordering="newest_at")
     def last_message_at(self, conversation: Any) -> Any:
-        return conversation.newest_at
+        return moment(conversation.newest_at) if conversation.newest_at else "–"
+
+    @admin.display(description=_("began"), ordering="created_at")
+    def began_at(self, conversation: Conversation) -> Any:
+        return moment(conversation.created_at)
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None

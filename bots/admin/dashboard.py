@@ -83,7 +83,7 @@ def _steps() -> list[Step]:
     talked = Message.objects.filter(role=Message.Role.USER, platform="web").exists()
     playground = reverse("playground-chat", args=[bot.slug]) if bot else reverse("playground")
     return [
-        Step(_("Talk to a bot"), _("The demo bot answers already, on this machine."), playground, talked),
+        Step(_("Talk to a bot"), _("One is ready: see in the playground how it answers."), playground, talked),
         Step(
             _("Add a language model"),
             _("Any OpenAI-compatible service, or a folder with a model of your own."),
@@ -110,10 +110,11 @@ def _steps() -> list[Step]:
 
 def _numbers(now: datetime) -> dict[str, Any]:
     last_day, last_week = now - timedelta(days=1), now - timedelta(days=TROUBLE_DAYS)
-    hours = figures.per_hour(now)
+    hours, bot_days = figures.per_hour(now), figures.per_bot(last_day)
+    tokens = Card(_("Tokens"), f"{sum(day.tokens for day in bot_days):,}", _("written by models in 24 hours"))
     return {
-        "cards": _cards(figures.today(), figures.durations(last_day), now),
-        "bot_days": figures.per_bot(last_day),
+        "cards": [*_cards(figures.today(), figures.durations(last_day)), *_trouble_cards(now), tokens],
+        "bot_days": bot_days,
         "hours": _bars(hours),
         "hours_total": sum(hour.questions for hour in hours),
         "hours_most": max(hour.questions for hour in hours),
@@ -123,7 +124,7 @@ def _numbers(now: datetime) -> dict[str, Any]:
     }
 
 
-def _cards(today: figures.Today, took: figures.Durations, now: datetime) -> list[Card]:
+def _cards(today: figures.Today, took: figures.Durations) -> list[Card]:
     percent = today.answered_percent
     return [
         Card(_("Messages today"), f"{today.questions}", link=messages_page(role__exact="user")),
@@ -135,14 +136,13 @@ def _cards(today: figures.Today, took: figures.Durations, now: datetime) -> list
         ),
         Card(_("Time to the answer"), in_words(took.median), _("median of 24 hours")),
         Card(_("Slowest answers"), in_words(took.p95), _("95 of 100 were faster")),
-        *_trouble_cards(now),
     ]
 
 
 def _trouble_cards(now: datetime) -> list[Card]:
     since = now - timedelta(days=TROUBLE_DAYS)
     trouble, waits = figures.in_trouble(since), figures.waiting()
-    week = {"role__exact": "user", "received_at__gte": since.date().isoformat()}
+    week = {"role__exact": "user", "received_at__gte": str(since.replace(microsecond=0))}
     waiting = messages_page(role__exact="user", status__in=",".join(Message.WAITING))
     failed, unconfirmed = trouble.get(Status.FAILED, 0), trouble.get(Status.UNCONFIRMED, 0)
     return [

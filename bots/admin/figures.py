@@ -94,10 +94,12 @@ def percentile(ordered: list[float], share: float) -> float | None:
 def per_bot(since: datetime) -> list[BotDay]:
     rows = questions_since(since).values("conversation__bot")
     counted = rows.annotate(n=Count("pk"), lost=Count("pk", filter=LOST), tokens=Sum("completion_tokens"))
-    days: dict[Any, dict[str, Any]] = {row["conversation__bot"]: row for row in counted}
+    days: dict[Any, dict[str, Any]] = {row["conversation__bot"]: dict(row) for row in counted}
     nothing = {"n": 0, "lost": 0, "tokens": 0}
     bots = Bot.objects.select_related("model").order_by("-is_enabled", "name")[:MOST_BOTS]
-    return [BotDay(bot, day["n"], day["lost"], day["tokens"] or 0) for bot in bots for day in [days.get(bot.pk, nothing)]]
+    return [
+        BotDay(bot, day["n"], day["lost"], day["tokens"] or 0) for bot in bots for day in [days.get(bot.pk, nothing)]
+    ]
 
 
 def per_hour(now: datetime) -> list[Hour]:

@@ -29,7 +29,9 @@ class ScheduleAdmin(AuditedModelAdmin):
         return str(entry.scheduler or "–")
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
-        words = {"enabled": _("Without its schedules ClawdBot does not recover what was interrupted. Switch back on soon.")}
+        words = {
+            "enabled": _("Without its schedules ClawdBot does not recover what was interrupted. Switch back on soon.")
+        }
         return super().get_form(request, obj, change, **{**kwargs, "help_texts": words})
 
     def has_add_permission(self, request: HttpRequest) -> bool:

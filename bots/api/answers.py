@@ -86,8 +86,7 @@ def keep(item: Draft) -> Accepted:
 async def events_of(accepted: Accepted) -> AsyncGenerator[Event, None]:
     """The pieces of an answer and its end; None whenever nothing came for PAUSE_S. Raises TimeoutError.
 
-    Whoever stops listening before the end stops the answer. What is said instead of an answer (an apology, a limit)
-    is no piece: it is in the end only.
+    What is said instead of an answer (an apology, a limit) is no piece: it is in the end only.
     """
     events, step, event = follow(accepted.message_id, LONGEST_S), None, None
     is_answer = False
@@ -106,8 +105,6 @@ async def events_of(accepted: Accepted) -> AsyncGenerator[Event, None]:
             step.cancel()
             await asyncio.wait({step})
         await events.aclose()
-        if not isinstance(event, Settled):
-            await asyncio.shield(_in_thread(web.stop_message)(accepted.message_id))
 
 
 def _is_answer(accepted: Accepted) -> bool:
@@ -121,12 +118,19 @@ def _in_thread(function: Any) -> Any:
 
 
 def wait_for(accepted: Accepted) -> Settled:
-    """Block until the question is settled. Raises what ``check`` raises, and TooSlow."""
+    """Block until the question is settled. Raises what ``check`` raises, and TooSlow.
+
+    A caller who leaves (then this is cancelled) or waits no longer stops the answer.
+    """
     release_connection()
+    settled: Settled | None = None
     try:
-        settled: Settled = async_to_sync(_end_of)(accepted)
+        settled = async_to_sync(_end_of)(accepted)
     except TimeoutError:
         raise TooSlow from None
+    finally:
+        if settled is None:
+            web.stop_message(accepted.message_id)
     check(settled)
     return settled
 
@@ -175,6 +179,21 @@ def line(data: Mapping[str, Any] | str) -> bytes:
     return f"data: {text}\n\n".encode()
 
 
-def event_stream(lines: AsyncIterator[bytes]) -> StreamingHttpResponse:
+class _Stream:
+    """Lines on their way. Django calls ``close``, in a thread, when they are all sent or when the caller has left."""
+
+    def __init__(self, lines: AsyncIterator[bytes], accepted: Accepted) -> None:
+        self._lines, self._accepted = lines, accepted
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._lines
+
+    def close(self) -> None:
+        """Stop the answer; one that is complete stays as it is."""
+        web.stop_message(self._accepted.message_id)
+
+
+def event_stream(lines: AsyncIterator[bytes], accepted: Accepted) -> StreamingHttpResponse:
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return StreamingHttpResponse(lines, content_type="text/event-stream; charset=utf-8", headers=headers)
+    stream = _Stream(lines, accepted)
+    return StreamingHttpResponse(stream, content_type="text/event-stream; charset=utf-8", headers=headers)

@@ -79,7 +79,7 @@ class AskView(APIView):
         given.is_valid(raise_exception=True)
         accepted = answers.keep(_draft(bot, answers.caller(request), **given.validated_data))
         if given.validated_data["stream"]:
-            return answers.event_stream(_lines(accepted))
+            return answers.event_stream(_lines(accepted), accepted)
         return Response(_answer(accepted, answers.wait_for(accepted)))
 
 

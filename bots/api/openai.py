@@ -173,7 +173,7 @@ def _streamed(shape: Shape, accepted: Accepted, options: dict[str, Any]) -> Http
     if isinstance(first, Settled):
         answers.check(first)
     with_usage = bool(options.get("include_usage"))
-    return answers.event_stream(_lines(shape, first, events, with_usage))
+    return answers.event_stream(_lines(shape, first, events, with_usage), accepted)
 
 
 async def _first(events: AsyncGenerator[Event, None]) -> Event:

@@ -17,5 +17,5 @@ def check_words(value: str) -> None:
 
 class WordsField(serializers.CharField):
     def __init__(self, **options: Any) -> None:
-        fixed = {"max_length": LONGEST_TEXT, "trim_whitespace": False, "validators": [check_words]}
+        fixed: dict[str, Any] = {"max_length": LONGEST_TEXT, "trim_whitespace": False, "validators": [check_words]}
         super().__init__(**options, **fixed)

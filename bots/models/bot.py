@@ -10,10 +10,10 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from clawdbot_site.security.key_ring import lookup_hash
 from clawdbot_site.security.fields import EncryptedTextField
-from integrations.models import PlatformCredential
+from clawdbot_site.security.key_ring import lookup_hash
 from inference.models import LanguageModel
+from integrations.models import PlatformCredential
 from monitoring.ids import uuid7
 
 

@@ -15,7 +15,7 @@ from monitoring.ids import uuid7
 
 
 class Conversation(models.Model):
-    """One context of one bot: what a person (or a chat, or a thread: the bot's scope) said and heard.
+    """One context of one bot: what a person, a chat or a thread (the bot's scope) said and heard.
 
     Also the unit of order and of work: a worker claims it by the lease columns (bots/leases.py) before it answers.
     """
@@ -44,7 +44,9 @@ class Conversation(models.Model):
     class Meta:
         verbose_name, verbose_name_plural = _("conversation"), _("conversations")
         ordering = ["-created_at"]
-        constraints = [models.UniqueConstraint(fields=["bot", "source", "scope_key"], name="one_conversation_per_scope")]
+        constraints = [
+            models.UniqueConstraint(fields=["bot", "source", "scope_key"], name="one_conversation_per_scope")
+        ]
         indexes = [
             models.Index(fields=["-created_at", "-id"], name="conversation_newest"),
             models.Index(fields=["bot", "-created_at"], name="conversation_of_bot"),

@@ -1,4 +1,4 @@
-"""Forms of models that hold secrets: what is stored shows as a fingerprint, and leads nowhere new unless given again."""
+"""Forms of models with secrets: what is stored shows as a fingerprint, and goes nowhere new unless given again."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ class SecretsForm(forms.ModelForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for name, field in self.secret_fields():
-            field.widget = UnfoldAdminPasswordToggleWidget(attrs={"autocomplete": "new-password", "spellcheck": "false"})
+            field.widget = UnfoldAdminPasswordToggleWidget(
+                attrs={"autocomplete": "new-password", "spellcheck": "false"}
+            )
             if not self.instance._state.adding:
                 field.help_text = format_html("{} {}", self._stored(name), field.help_text)
 

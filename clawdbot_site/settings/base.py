@@ -8,7 +8,6 @@ from csp.constants import NONE, SELF, UNSAFE_EVAL
 from django.core.exceptions import ImproperlyConfigured
 
 from clawdbot_site.settings import admin_look
-
 from clawdbot_site.settings import env as environment
 from clawdbot_site.settings.database import databases
 from clawdbot_site.settings.env import BASE_DIR, env
@@ -27,7 +26,7 @@ REDIS_URL = env("REDIS_URL")
 ALLOWED_HOSTS = [*env("ALLOWED_HOSTS"), urlsplit(PUBLIC_URL).hostname, "127.0.0.1", "localhost", "[::1]"]
 
 INSTALLED_APPS = [
-    "unfold",
+    "unfold.apps.BasicAppConfig",  # leaves the choice of the admin site to clawdbot_site.apps
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -81,6 +80,7 @@ TEMPLATES = [
 DATABASES = databases(DATA_DIR)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 AUTH_USER_MODEL = "security.User"
+LOGIN_URL, LOGIN_REDIRECT_URL = "admin:login", "admin:index"
 AUTHENTICATION_BACKENDS = ["clawdbot_site.security.authentication.LimitedBackend"]
 PASSWORD_HASHERS = [
     "django.contrib.auth.hashers.Argon2PasswordHasher",
@@ -110,6 +110,7 @@ STORAGES = {
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
 MEDIA_ROOT = DATA_DIR / "media"
+FILE_UPLOAD_PERMISSIONS = None  # what the process's umask says: `up` keeps the data folder to its owner
 
 # -- cookies and headers (rule A12) --
 IS_HTTPS = PUBLIC_URL.startswith("https://")
@@ -188,7 +189,7 @@ OUTBOUND_TRUSTED_ORIGINS = [
 ]
 
 # -- doorbells, live updates, cache: Redis, or this process itself --
-CELERY_BROKER_URL = REDIS_URL or "memory://"
+CELERY_BROKER_URL = REDIS_URL or "memory://localhost/"
 CELERY_BROKER_TRANSPORT_OPTIONS = (
     {"socket_timeout": 1.0, "socket_connect_timeout": 1.0} if REDIS_URL else {"polling_interval": 0.01}
 )

@@ -23,7 +23,6 @@ BASE_DIR = Path(__file__).resolve().parents[2]
 PLACEHOLDERS = ("changeme", "change-me", "change_me", "secret", "password", "example", "placeholder", "xxx", "todo")
 
 
-
 class Environment(environ.FileAwareEnv):
     """Says which variable is wrong, in one sentence, instead of a traceback."""
 
@@ -123,7 +122,8 @@ def secret(name: str, file_name: str, make: Callable[[], str]) -> str:
 def _checked(name: str, value: str) -> str:
     if len(value) < 32 or any(word in value.lower() for word in PLACEHOLDERS):
         raise ImproperlyConfigured(
-            f"{name} is a placeholder or too short. Make one: python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"
+            f"{name} is a placeholder or too short. "
+            "Make one: python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"
         )
     return value
 
@@ -156,7 +156,9 @@ def encryption_keys() -> list[str]:
     keys = secret("FIELD_ENCRYPTION_KEYS", "field-encryption-keys", new_encryption_key).split(",")
     for key in keys:
         if not _is_key(key):
-            raise ImproperlyConfigured("FIELD_ENCRYPTION_KEYS: each key must be 32 bytes in base64, separated by commas.")
+            raise ImproperlyConfigured(
+                "FIELD_ENCRYPTION_KEYS: each key must be 32 bytes in base64, with commas between."
+            )
     return keys
 
 

@@ -6,7 +6,7 @@ import os
 
 os.environ.setdefault("CLAWDBOT_DATA_DIR", ".pytest_cache/clawdbot-var")
 
-from clawdbot_site.settings.base import *  # noqa: E402,F403  (the line above must come first)
+from clawdbot_site.settings.base import *  # noqa: F403  (the line above must come first)
 
 STATIC_ROOT.mkdir(parents=True, exist_ok=True)  # noqa: F405  (WhiteNoise warns about a missing one)
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

@@ -27,6 +27,7 @@ SMALL_TALK = ("greeting", "thanks", "goodbye")  # "hi", "please" and "thank you"
 DECORATED_SHARE = 0.3
 TYPO_SHARE = 0.05
 TRIES_PER_QUESTION = 12
+LONGEST_PRACTISED_LINE = 200  # expansions; longer lines of first_words.txt are patterns, practised once as all others
 SCRIPT_BORDER = re.compile(r"(?<=[\u3400-\u9fff])(?=[a-z0-9/])|(?<=[a-z0-9])(?=[\u3400-\u9fff])")
 ENDINGS = {"en": ["?", "?", "", ".", "!", " ?", "...", "??"], "zh": ["？", "？", "", "。", "！", "?", "～"]}
 
@@ -106,22 +107,65 @@ def questions_of(language: str, intent: str, wanted: int, rng: random.Random, sp
     return list(found.values())
 
 
-def build_corpus(seed: int = SEED, split: Split = "all", per_intent: int = QUESTIONS_PER_INTENT) -> list[Question]:
-    """All questions, shuffled. No normalised text occurs twice; in-scope intents win over out of scope.
+@cache
+def first_words(language: str) -> dict[str, list[list[Question]]]:
+    """Intent -> what newcomers type first, a list for each line of ``first_words.txt``."""
+    text = (HERE / "phrases" / language / "first_words.txt").read_text(encoding="utf-8")
+    _, *sections = re.split(r"^\[(\w+)\]$", text, flags=re.MULTILINE)
+    found: dict[str, list[list[Question]]] = {}
+    for intent, lines in zip(sections[::2], sections[1::2], strict=True):
+        phrases = Phrases(lines.splitlines())
+        expanded = [phrases.expand_all(template) for template in phrases.templates]
+        found[intent] = [[Question(wording, language, intent) for wording in line] for line in expanded]
+    return found
 
-    The last step drops every question whose hash is in the held-out hash list, so that the generator needs to know
-    no held-out text.
-    """
-    rng = random.Random(seed)
+
+def all_first_words() -> list[Question]:
+    """Each of them once per line that holds it."""
+    return [
+        question
+        for language in LANGUAGES
+        for lines in first_words(language).values()
+        for line in lines
+        for question in line
+    ]
+
+
+def practised(corpus: list[Question]) -> list[Question]:
+    """The questions of the corpus that come from a short line of ``first_words.txt``: training repeats them."""
+    short = {
+        normalise(question.text)
+        for language in LANGUAGES
+        for lines in first_words(language).values()
+        for line in lines
+        if len(line) <= LONGEST_PRACTISED_LINE
+        for question in line
+    }
+    return [question for question in corpus if normalise(question.text) in short]
+
+
+def drawn_questions(rng: random.Random, split: Split, per_intent: int) -> Iterator[Question]:
+    """In scope first, so that those win where a text is drawn twice."""
     in_scope = [intent for intent in answers() if intent != OUT_OF_SCOPE]
     others = round(per_intent * len(in_scope) * OUT_OF_SCOPE_SHARE / (1 - OUT_OF_SCOPE_SHARE))
-    found: dict[str, Question] = {}
     for language in LANGUAGES:
         for intent in [*in_scope, OUT_OF_SCOPE]:
-            for question in questions_of(
-                language, intent, others if intent == OUT_OF_SCOPE else per_intent, rng, split
-            ):
-                found.setdefault(normalise(question.text), question)
+            yield from questions_of(language, intent, others if intent == OUT_OF_SCOPE else per_intent, rng, split)
+
+
+def build_corpus(seed: int = SEED, split: Split = "all", per_intent: int = QUESTIONS_PER_INTENT) -> list[Question]:
+    """All questions, shuffled. No normalised text occurs twice; first words win, then in-scope intents.
+
+    First words are all in, and never used for validation. The last step drops every question whose hash is in the
+    held-out hash list, so that the generator needs to know no held-out text.
+    """
+    rng = random.Random(seed)
+    first = {normalise(question.text): question for question in reversed(all_first_words())}
+    found = {} if split == "validation" else dict(first)
+    for question in drawn_questions(rng, split, per_intent):
+        key = normalise(question.text)
+        if key not in first:
+            found.setdefault(key, question)
     hidden = known_hashes()
     corpus = [question for question in found.values() if question_hash(question.text) not in hidden]
     rng.shuffle(corpus)

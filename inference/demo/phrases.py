@@ -65,5 +65,13 @@ class Phrases:
             template = template[: found.start()] + max(choices, key=len) + template[found.end() :]
         return total
 
+    def expand_all(self, template: str) -> list[str]:
+        """Every question a template can become; for the short lines of ``first_words.txt``."""
+        if not (found := GROUP.search(template)):
+            return [" ".join(template.split())]
+        before, behind = template[: found.start()], template[found.end() :]
+        texts = (text for choice in self._choices(found) for text in self.expand_all(before + choice + behind))
+        return list(dict.fromkeys(texts))  # nested groups reach the same question on several ways
+
     def _choices(self, found: re.Match[str]) -> list[str]:
         return found[1].split("|") if found[1] is not None else self.slots[found[2]]

@@ -17,10 +17,11 @@ from integrations.base import (
     Journal,
     ReplyStream,
     ReplyTarget,
+    TokenStore,
     WebhookRequest,
 )
 from integrations.dingtalk.cards import has_card_space
-from integrations.dingtalk.client import DingTalkClient, TokenStore
+from integrations.dingtalk.client import DingTalkClient
 from integrations.dingtalk.events import open_callback, parse_message
 from integrations.dingtalk.reply import CardReply, PlainReply
 

@@ -17,10 +17,11 @@ from integrations.base import (
     Journal,
     ReplyStream,
     ReplyTarget,
+    TokenStore,
     WebhookRequest,
 )
 from integrations.feishu import events, opening
-from integrations.feishu.client import FeishuClient, TokenStore
+from integrations.feishu.client import FeishuClient
 from integrations.feishu.reply import CardReply, Outbox, TextReply
 
 

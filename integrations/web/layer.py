@@ -19,7 +19,7 @@ class EmbeddedChannelLayer(InMemoryChannelLayer):
 
     async def new_channel(self, prefix: str = "specific.") -> str:
         self._stay()
-        return await super().new_channel(prefix)
+        return str(await super().new_channel(prefix))
 
     async def receive(self, channel: str) -> Any:
         self._stay()

@@ -7,16 +7,18 @@ knows; the whole text so far lies under one cache key.
 from __future__ import annotations
 
 import asyncio
-import queue
+import logging
 import threading
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from asgiref.sync import sync_to_async
 from channels.layers import get_channel_layer
 from django.core.cache import cache
+from redis.exceptions import RedisError
 
+logger = logging.getLogger(__name__)
 KEEP_S = 3600
 
 
@@ -26,13 +28,15 @@ def group_name(message_id: str) -> str:
 
 def publish(message_id: str, text: str, sent: int) -> None:
     """Send what is new of an answer whose whole text so far is ``text``, ``sent`` characters of it already sent."""
-    cache.set(_key(message_id), text, KEEP_S)
+    with _cache_may_be_down():
+        cache.set(_key(message_id), text, KEEP_S)
     _outbox.put((group_name(message_id), {"type": "delta", "offset": sent, "text": text[sent:]}))
 
 
 def restart(message_id: str) -> None:
     """Another worker begins the answer anew: what was shown of it no longer counts."""
-    cache.delete(_key(message_id))
+    with _cache_may_be_down():
+        cache.delete(_key(message_id))
     _outbox.put((group_name(message_id), {"type": "restart"}))
 
 
@@ -42,7 +46,18 @@ def settle(message_id: str) -> None:
 
 
 def so_far(message_id: str) -> str:
-    return str(cache.get(_key(message_id)) or "")
+    with _cache_may_be_down():
+        return str(cache.get(_key(message_id)) or "")
+    return ""
+
+
+@contextmanager
+def _cache_may_be_down() -> Iterator[None]:
+    """Live updates are a comfort: without them followers find the whole answer in the database."""
+    try:
+        yield
+    except RedisError:
+        logger.warning("the cache cannot be reached; live updates are incomplete")
 
 
 def _key(message_id: str) -> str:
@@ -84,26 +99,31 @@ class _Outbox:
     """One daemon thread with one event loop a process: worker threads never wait for the channel layer."""
 
     def __init__(self) -> None:
-        self._waiting: queue.SimpleQueue[tuple[str, dict[str, Any]]] = queue.SimpleQueue()
         self._start = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._waiting: asyncio.Queue[tuple[str, dict[str, Any]]] = asyncio.Queue()
 
     def put(self, item: tuple[str, dict[str, Any]]) -> None:
-        self._waiting.put(item)
-        if self._thread is None:
-            with self._start:
-                if self._thread is None:
-                    self._thread = threading.Thread(target=self._run, name="live-outbox", daemon=True)
-                    self._thread.start()
+        self._running().call_soon_threadsafe(self._waiting.put_nowait, item)
 
-    def _run(self) -> None:
-        asyncio.run(self._send_all())
+    def _running(self) -> asyncio.AbstractEventLoop:
+        with self._start:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=self._run, args=(self._loop,), name="live-outbox", daemon=True).start()
+            return self._loop
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.run_until_complete(self._send_all())
 
     async def _send_all(self) -> None:
         layer = get_channel_layer()
         while True:
-            group, event = await asyncio.to_thread(self._waiting.get)
-            await layer.group_send(group, event)
+            group, event = await self._waiting.get()
+            try:
+                await layer.group_send(group, event)
+            except (OSError, RedisError):  # followers look at the database every few seconds: nothing is lost
+                logger.warning("a live update could not be sent")
 
 
 _outbox = _Outbox()

@@ -50,6 +50,7 @@ class Asked:
     headers: dict[str, str]
     body: Json
     at: float = field(default_factory=time.monotonic)
+    written_at: list[float] = field(default_factory=list)  # when each piece went out
     left: threading.Event = field(default_factory=threading.Event)  # the client closed before the end
 
 
@@ -159,6 +160,7 @@ class _Handler(BaseHTTPRequestHandler):
             if count == script.cut_after:
                 return self._cut()
             delta = {"content": piece} if isinstance(piece, str) else piece
+            asked.written_at.append(time.monotonic())
             self._event({"choices": [{"index": 0, "delta": delta, "text": delta.get("content")}]})
         if finish:
             self._event({"choices": [{"index": 0, "delta": {}, "finish_reason": finish}]})

@@ -30,6 +30,7 @@ class Command(BaseCommand):
         parser.add_argument("--port", type=int, default=settings.PORT)
 
     def handle(self, *args: Any, host: str, port: int, **options: Any) -> None:
+        os.umask(0o077)  # database, keys and logs are nobody else's business
         data_dir = Path(settings.DATA_DIR)
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = embedded.lock(data_dir) if settings.EMBEDDED else None
@@ -75,7 +76,8 @@ def check_port(host: str, port: int) -> None:
         except OSError as error:
             taken = error.errno == errno.EADDRINUSE
             reason = "is taken by another program" if taken else f"cannot be opened ({error.strerror})"
-            raise CommandError(f"Port {port} on {host} {reason}. Choose another: CLAWDBOT_PORT=18790 make run") from None
+            advice = "Choose another: CLAWDBOT_PORT=18790 make run"
+            raise CommandError(f"Port {port} on {host} {reason}. {advice}") from None
 
 
 def make_server(host: str, port: int, ready: Any) -> Any:
@@ -100,20 +102,22 @@ def make_server(host: str, port: int, ready: Any) -> Any:
 
 def stop_on_signals(workers: embedded.Workers | None) -> None:
     """First drain, then leave: Daphne would cancel what is in flight."""
-    from twisted.internet import reactor
+    from twisted.internet import reactor as running
 
+    reactor: Any = running  # Twisted puts it there at import; no type checker knows which one it is
     stopping = threading.Event()
 
     def stop(signum: int, frame: object) -> None:
-        if not stopping.is_set():
-            stopping.set()
-            threading.Thread(target=drain, name="drain").start()
+        if stopping.is_set():
+            os._exit(1)  # told twice: leave at once; whatever was under way is begun anew at the next start
+        stopping.set()
+        threading.Thread(target=drain, name="drain", daemon=True).start()
 
     def drain() -> None:
         if workers:
             workers.stop()
         audit.write_overdue(everything=True)
-        reactor.callFromThread(reactor.stop)  # type: ignore[attr-defined]
+        reactor.callFromThread(reactor.stop)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)

@@ -205,18 +205,22 @@
       if (turn) fail(turn, frame.message);
       else say(line.dataset.state, frame.message);
     },
-    new() {
-      waiting.clear();
-      asked.clear();
-      keepUnsent();
-      log.querySelectorAll(".pg-turn").forEach((turn) => turn.remove());
-      stopButton.hidden = true;
-      empty.hidden = false;
-      input.focus();
-    },
   };
 
   // -- the person --
+
+  /* The page is cleared at once: what is asked next belongs to the new conversation already. */
+  function beginAnew() {
+    if (!isReady) return;
+    send({ type: "new" });
+    waiting.clear();
+    asked.clear();
+    keepUnsent();
+    log.querySelectorAll(".pg-turn").forEach((turn) => turn.remove());
+    stopButton.hidden = true;
+    empty.hidden = false;
+    input.focus();
+  }
 
   function submit() {
     const text = input.value.trim();
@@ -241,7 +245,7 @@
     }
   });
   stopButton.addEventListener("click", () => { if (isReady) send({ type: "stop" }); });
-  newButton.addEventListener("click", () => { if (isReady) send({ type: "new" }); });
+  newButton.addEventListener("click", beginAnew);
   downButton.addEventListener("click", toEnd);
   log.addEventListener("scroll", () => { downButton.hidden = isAtEnd(200); }, { passive: true });
   empty.addEventListener("click", (event) => { const chip = event.target.closest("[data-say]"); if (chip) ask(chip.dataset.say); });

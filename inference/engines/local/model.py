@@ -10,8 +10,11 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
 
 from inference.errors import InferenceError
+
+transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # it draws over the log
 
 _PICKLED = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
 _LOCAL_ONLY = {"local_files_only": True, "trust_remote_code": False}

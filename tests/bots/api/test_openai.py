@@ -15,6 +15,7 @@ from django.test import AsyncClient
 from rest_framework.test import APIClient
 
 from bots.models import Bot, Message
+from inference.models import LanguageModel
 from tests import factories
 from tests.servers.model_service import ModelService, Script
 
@@ -147,7 +148,7 @@ async def test_a_failing_model_is_an_http_error_without_inner_words(chat_key, re
 
 
 async def test_a_model_that_fails_midway_ends_the_stream_with_an_error(chat_key, remote_bot, service, worker):
-    service.script(Script(["one ", "two "], piece_s=0.1, cut_after=2))
+    service.script(Script(["one ", "two ", "three"], piece_s=0.1, cut_after=2))
 
     async with sdk(chat_key) as client:
         stream = await client.chat.completions.create(model="helper", messages=HELLO, stream=True)
@@ -216,7 +217,7 @@ async def test_a_caller_who_leaves_stops_the_model(chat_key, remote_bot, service
     for _ in range(3):
         await anext(parts)
 
-    await parts.aclose()
+    await asyncio.to_thread(response.close)  # as Django's ASGI handler does when a client has left
 
     assert await asyncio.to_thread(service.requests[0].left.wait, 5)
 
@@ -263,6 +264,16 @@ def test_a_picture_for_a_model_that_cannot_see_is_refused(caller, bot, url):
     response = chat(caller, messages=[{"role": "user", "content": parts}])
 
     assert (response.status_code, error_of(response)["type"]) == (400, "invalid_request_error")
+
+
+def test_a_picture_for_a_model_that_sees_is_stored_with_the_request(caller, bot, worker):
+    LanguageModel.objects.update(vision=True)
+    parts = [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": {"url": PICTURE}}]
+
+    chat(caller, messages=[{"role": "user", "content": parts}])
+
+    stored = Message.objects.get(role="user").details["request"]["messages"]
+    assert stored == [{"role": "user", "text": "What is it?", "images": [PICTURE.partition(",")[2]]}]
 
 
 def test_an_unknown_bot_is_an_unknown_model(caller, bot):

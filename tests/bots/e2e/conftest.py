@@ -28,7 +28,9 @@ def feishu() -> Iterator[FakeFeishu]:
 
 
 @pytest.fixture(scope="module", params=["embedded", "production"])
-def site(request: pytest.FixtureRequest, service: ModelService, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(
+    request: pytest.FixtureRequest, service: ModelService, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("site")
     shape: str = request.param
     env = {} if shape == "embedded" else production_env()

@@ -1,4 +1,4 @@
-"""A person writes on Feishu; the site is real processes, the platform and the model service are fakes on real sockets."""
+"""A person writes on Feishu. The site is real processes; platform and model service are fakes on real sockets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 
 import httpx
 import pytest
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
 from integrations.feishu.crypto import encrypt, event_signature
 from tests.integrations.feishu.fake_feishu import FakeFeishu
@@ -133,22 +133,25 @@ def restart(site: Site) -> None:
         site.start()
 
 
-def test_the_first_delta_reaches_a_browser_at_once(site: Site, service: ModelService) -> None:
+def test_the_first_delta_reaches_a_browser_within_50_ms(site: Site, service: ModelService) -> None:
+    """From the moment the model service wrote it, on an otherwise idle site; the median of seven answers."""
     with site.rest() as rest:
         token = rest.headers["Authorization"].removeprefix("Bearer ")
-    service.script(Script(["first ", "second ", "third"], piece_s=0.5))
+    service.script(Script(["first ", "second"], piece_s=0.3))
     with connect(f"{site.url.replace('http', 'ws')}/ws/chat/demo/", proxy=None) as socket:
         socket.send(json.dumps({"type": "auth", "token": token}))
         assert json.loads(socket.recv(10))["type"] == "ready"
-        socket.send(json.dumps({"type": "message", "id": random_name(), "text": "Hello"}))
-        frames = []
-        while not frames or frames[-1][1]["type"] != "done":
-            frames.append((time.monotonic(), json.loads(socket.recv(20))))
+        delays_s = sorted(_first_delta_delay_s(socket, service) for _ in range(7))
     service.script(Script())
 
-    deltas = [(at, frame["text"]) for at, frame in frames if frame["type"] == "delta"]
-    done = next(at for at, frame in frames if frame["type"] == "done")
-    assert [text for _, text in deltas] == ["first ", "second ", "third"]
-    gaps = [later - earlier for (earlier, _), (later, _) in zip(deltas, deltas[1:], strict=False)]
-    assert all(0.25 < gap < 1.0 for gap in gaps), "the pieces did not arrive as they were written"
-    assert done - deltas[-1][0] < 1.0
+    assert delays_s[3] < 0.05, f"the first deltas took {[round(d * 1000) for d in delays_s]} ms"
+
+
+def _first_delta_delay_s(socket: ClientConnection, service: ModelService) -> float:
+    socket.send(json.dumps({"type": "message", "id": random_name(), "text": "Hello"}))
+    frames: list[tuple[float, dict[str, str]]] = []
+    while not frames or frames[-1][1]["type"] != "done":
+        frames.append((time.monotonic(), json.loads(socket.recv(20))))
+    arrived = [(at, frame["text"]) for at, frame in frames if frame["type"] == "delta"]
+    assert [text for _, text in arrived] == ["first ", "second"], "the pieces did not arrive as they were written"
+    return arrived[0][0] - service.requests[-1].written_at[0]

@@ -76,6 +76,39 @@ def test_template_choices_come_from_groups_and_slots():
     assert phrases.draw(random.Random(1)).text == "make the a bot"
 
 
+def test_a_template_expands_to_every_choice():
+    phrases = Phrases(["(help|start)(| (now|please))"])
+
+    expanded = phrases.expand_all(phrases.templates[0])
+
+    assert sorted(expanded) == ["help", "help now", "help please", "start", "start now", "start please"]
+
+
+def test_first_words_are_all_in_the_corpus():
+    first = {normalise(question.text) for question in corpus.all_first_words()}
+    hidden = {normalise(question.text) for question in load_heldout()}
+
+    written = {normalise(question.text) for question in corpus.build_corpus(per_intent=20)}
+
+    assert len(first - hidden - written) == 0
+
+
+def test_first_words_have_one_known_intent_each():
+    intents = {(normalise(question.text), question.intent) for question in corpus.all_first_words()}
+    twice = [text for text, count in Counter(text for text, _ in intents).items() if count > 1]
+
+    assert twice == []
+    assert {intent for _, intent in intents} == set(corpus.answers())
+
+
+def test_first_words_are_never_validation_questions():
+    first = {normalise(question.text) for question in corpus.all_first_words()}
+
+    validation = corpus.build_corpus(split="validation", per_intent=20)
+
+    assert not first & {normalise(question.text) for question in validation}
+
+
 def test_in_scope_questions_get_their_answer(scores):
     assert scores["in_scope"].total == 200
     assert scores["in_scope"].share >= 0.9
@@ -88,6 +121,38 @@ def test_out_of_scope_questions_get_the_honest_line(scores):
 
 def test_answers_are_in_the_language_of_the_question(scores):
     assert scores["language"].share >= 0.99
+
+
+def test_first_words_get_their_answer(demo):
+    questions = corpus.practised(corpus.all_first_words())[::10]
+
+    found = evaluate.answer_all(demo, [question.text for question in questions])
+
+    right = [
+        answer == corpus.answers()[question.intent][question.language]
+        for question, answer in zip(questions, found, strict=True)
+    ]
+    assert statistics.mean(right) > 0.95
+
+
+@pytest.mark.parametrize(
+    ("text", "intent", "language"),
+    [
+        ("help", "capabilities", "en"),
+        ("I want a real LLM", "connect_model", "en"),
+        ("Are you a real LLM?", "identity", "en"),
+        ("What is Feishu?", "out_of_scope", "en"),
+        ("is it free?", "about_clawdbot", "en"),
+        (" ", "greeting", "en"),
+        ("怎么用？", "capabilities", "zh"),
+        ("测试", "greeting", "zh"),
+        ("换模型", "connect_model", "zh"),
+        ("飞书是什么", "out_of_scope", "zh"),
+        ("能接企业微信吗", "out_of_scope", "zh"),
+    ],
+)
+def test_what_newcomers_type_first(demo, text, intent, language):
+    assert evaluate.answer_all(demo, [text]) == [corpus.answers()[intent][language]]
 
 
 @pytest.mark.parametrize(
