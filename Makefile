@@ -39,3 +39,7 @@ lock:  ## raise the pinned versions in requirements/*.txt
 	cd requirements && for name in base gpu production development; do \
 	  ../$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 	    --no-emit-package torch --upgrade -q $$name.in -o $$name.txt; done
+
+messages:  ## rewrite the catalogues of translations
+	@$(PYTHON) scripts/install.py development
+	$(BIN)/python scripts/translations.py

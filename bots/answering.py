@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from django.db.models import Q
 from django.utils import timezone
@@ -66,7 +68,7 @@ def answer(question: Message, lease: Lease, show: Callable[[str], None]) -> Answ
 def request_for(question: Message, bot: Bot) -> GenRequest:
     wanted = question.details.get("request", {})
     if "messages" in wanted:
-        given = [ChatMessage(m["role"], m["text"]) for m in wanted["messages"]]
+        given = [ChatMessage(m["role"], m["text"], _images(m)) for m in wanted["messages"]]
         messages = prompt.from_client(bot.system_prompt, given)
     else:
         messages = prompt.build(bot.system_prompt, history(question, bot), question.text)
@@ -78,6 +80,10 @@ def request_for(question: Message, bot: Bot) -> GenRequest:
         deadline_s=LONGEST_ANSWER_S,
         cache_scope=f"{bot.pk}:{question.conversation_id}",
     )
+
+
+def _images(message: dict[str, Any]) -> tuple[bytes, ...]:
+    return tuple(base64.b64decode(image) for image in message.get("images", ()))
 
 
 def history(question: Message, bot: Bot) -> list[prompt.Turn]:

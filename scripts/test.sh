@@ -1,12 +1,18 @@
 #!/usr/bin/env bash
-# The tests of `make test`, inside the private servers of scripts/servers.py: everything on SQLite, then what stands or
-# falls with the database once more on PostgreSQL.
-set -u
+# The tests of `make test`, inside the private servers of scripts/servers.py: everything on SQLite; then whole sites as
+# processes, with a browser (apart: Playwright keeps an event loop running); then what stands or falls with the database
+# once more on PostgreSQL.
+set -eu
 export CLAWDBOT_DATA_DIR="${CLAWDBOT_DATA_DIR:-.pytest_cache/var}"
-python=.venv/bin/python
-"$python" -m pytest -n 2 --dist loadfile -m "not long" "$@" || exit 1
+pytest() { .venv/bin/python -m pytest -q -m "not long" "$@"; }
+echo "-- on SQLite --"
+pytest -n 2 --dist loadfile --ignore tests/browser --ignore tests/bots/e2e
+echo "-- whole sites, and a browser --"
+pytest -n 2 --dist loadgroup tests/browser tests/bots/e2e
 if [ -n "${TEST_POSTGRES_URL:-}" ]; then
   echo "-- once more on PostgreSQL --"
-  DATABASE_URL="$TEST_POSTGRES_URL" "$python" -m pytest -q -m "not long" \
-    tests/bots tests/monitoring tests/security --ignore tests/bots/e2e || exit 1
+  # The product's threads keep their connections: they are still open when a test, or the test database, ends.
+  DATABASE_URL="$TEST_POSTGRES_URL" pytest -n 2 --dist loadfile -W ignore::ResourceWarning \
+    -W ignore::pytest.PytestUnraisableExceptionWarning -W ignore::pytest.PytestWarning \
+    tests/bots tests/monitoring tests/security --ignore tests/bots/e2e
 fi

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from django.db import connection
 
 from tests.monitoring.flush import allow_flush
 
@@ -18,6 +19,15 @@ def audit_survives_flush() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         allow_flush(patch)
         yield
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(
+    django_db_modify_db_settings_parallel_suffix: None, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A file: threads that share SQLite's in-memory database do not wait for each other, they fail."""
+    if connection.vendor == "sqlite":
+        connection.settings_dict["TEST"]["NAME"] = str(tmp_path_factory.mktemp("database") / "test.sqlite3")
 
 
 def server_url(name: str, what: str) -> str:

@@ -132,6 +132,11 @@ class Message(models.Model):
                 condition=Q(status__in=["received", "answering", "answered"], role="user"),
                 name="message_waiting",
             ),
+            models.Index(
+                fields=["next_attempt_at", "received_at"],
+                condition=Q(status="answered", role="assistant", reply_to__isnull=True),
+                name="push_waiting",
+            ),
             models.Index(fields=["-received_at", "-id"], name="message_newest"),
             models.Index(fields=["sender_id", "received_at"], name="message_of_sender"),
         ]

@@ -57,20 +57,20 @@ def test_a_collector_has_the_promised_labels(name, labels):
 
 
 def test_what_is_observed_is_shown_when_scraped():
-    metrics.webhook("feishu", "ok", 0.01)
-    metrics.message("feishu", "demo", "delivered")
-    metrics.stage("total", 1.5)
-    metrics.inference("local", first_token_s=0.2, prompt_tokens=5, completion_tokens=7)
-    metrics.batch("local", 3)
-    metrics.platform_call("feishu", "send", "ok")
+    metrics.webhook("feishu", "observed", 0.01)
+    metrics.message("feishu", "observed", "delivered")
+    metrics.stage("observed", 1.5)
+    metrics.inference("observed", first_token_s=0.2, prompt_tokens=5, completion_tokens=7)
+    metrics.batch("observed", 3)
+    metrics.platform_call("feishu", "send", "observed")
 
-    assert value("clawdbot_webhook_seconds_count", platform="feishu", outcome="ok") == 1
-    assert value("clawdbot_messages_total", platform="feishu", bot="demo", outcome="delivered") == 1
-    assert value("clawdbot_stage_seconds_sum", stage="total") == 1.5
-    assert value("clawdbot_inference_first_token_seconds_count", model="local") == 1
-    assert value("clawdbot_inference_tokens_total", model="local", kind="completion") == 7
-    assert value("clawdbot_inference_batch_size_sum", model="local") == 3
-    assert value("clawdbot_platform_calls_total", platform="feishu", call="send", outcome="ok") == 1
+    assert value("clawdbot_webhook_seconds_count", platform="feishu", outcome="observed") == 1
+    assert value("clawdbot_messages_total", platform="feishu", bot="observed", outcome="delivered") == 1
+    assert value("clawdbot_stage_seconds_sum", stage="observed") == 1.5
+    assert value("clawdbot_inference_first_token_seconds_count", model="observed") == 1
+    assert value("clawdbot_inference_tokens_total", model="observed", kind="completion") == 7
+    assert value("clawdbot_inference_batch_size_sum", model="observed") == 3
+    assert value("clawdbot_platform_calls_total", platform="feishu", call="send", outcome="observed") == 1
     assert value("process_cpu_seconds_total") > 0
     assert value("process_resident_memory_bytes") > 0
 

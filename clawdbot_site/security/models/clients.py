@@ -63,7 +63,7 @@ class ApiClientManager(BaseAPIKeyManager):
     def from_key(self, key: str) -> ApiClient | None:
         """The client of a key, if it may be used now. One query and one hash, whatever was sent."""
         prefix = key.partition(".")[0]
-        found: Any = self.filter(prefix=prefix).first() if len(prefix) == 8 else None
+        found: Any = self.filter(prefix=prefix).first() if len(prefix) == 8 and prefix.isalnum() else None
         usable = found is not None and found.is_valid(key) and found.is_usable
         return found if usable else None
 

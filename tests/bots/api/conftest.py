@@ -18,18 +18,6 @@ from tests import factories
 PAUSE_S = 0.01
 
 
-@pytest.fixture(scope="session")
-def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A file: threads that share SQLite's in-memory database do not wait for each other, they fail."""
-    if connection.vendor == "sqlite":
-        connection.settings_dict["TEST"]["NAME"] = str(tmp_path_factory.mktemp("database") / "test.sqlite3")
-
-
-@pytest.fixture(autouse=True)
-def no_static_files(settings: Any) -> None:
-    settings.WHITENOISE_AUTOREFRESH = True  # else it warns that nothing was collected
-
-
 @pytest.fixture
 def key_with(db: None) -> Callable[..., str]:
     """Makes an API client with these scopes; returns its key."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
@@ -113,8 +113,13 @@ def _bench(name: str, request: pytest.FixtureRequest) -> Bench:
     if name == "echo":
         return Bench(name, EchoEngine(delay_s=0.002))
     if name == "local":
-        return Bench(name, LocalEngine(request.getfixturevalue("loaded"), torch_threads=1))
+        return Bench(name, LocalEngine(_endless(request.getfixturevalue("loaded")), torch_threads=1))
     service: ModelService = request.getfixturevalue("service")
     service.script(Script(piece_s=0.002))
     engine = OpenAIEngine(service.base_url, "fake", service.api_key, request.getfixturevalue("http"))
     return Bench(name, engine, service)
+
+
+def _endless(loaded: LocalModel) -> LocalModel:
+    """A random model may stumble on its end token at any time; without one it writes for as long as it may."""
+    return replace(loaded, end_ids=frozenset())
