@@ -46,8 +46,9 @@ class Workers:
             _worker("delivery", ["delivery", "default"], OTHER_THREADS),
         ]
         self._threads = [threading.Thread(target=w.start, name="worker", daemon=True) for w in self._workers]
-        self._beat: Any = EmbeddedService(_app("beat"), thread=True, scheduler_cls=settings.CELERY_BEAT_SCHEDULER)
-        self._beat.daemon = True
+        beat: Any = EmbeddedService(_app("beat"), thread=True, scheduler_cls=settings.CELERY_BEAT_SCHEDULER)
+        beat.daemon = True
+        self._beat = beat
 
     def start(self) -> None:
         for thread in self._threads:

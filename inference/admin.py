@@ -63,11 +63,11 @@ class LanguageModelForm(SecretsForm):
 
     def clean(self) -> dict[str, Any]:
         data = super().clean()
-        needed = {
+        needed: dict[str, tuple[str, Any]] = {
             Engine.OPENAI: ("base_url", _("Say where the service is, for example https://llm.example.com/v1.")),
             Engine.TRANSFORMERS: ("path", _("Say in which folder the model is.")),
         }
-        name, text = needed.get(data.get("engine"), ("", ""))
+        name, text = needed.get(str(data.get("engine")), ("", ""))
         if name and not data.get(name) and name not in self.errors:
             self.add_error(name, ValidationError(text))
         return data
@@ -99,7 +99,8 @@ class LanguageModelAdmin(AuditedModelAdmin):
 
     @admin.display(description=_("where"))
     def where(self, model: LanguageModel) -> str:
-        return {Engine.OPENAI: model.base_url, Engine.TRANSFORMERS: model.path}.get(model.engine, "") or "–"
+        places: dict[str, str] = {Engine.OPENAI: model.base_url, Engine.TRANSFORMERS: model.path}
+        return places.get(model.engine, "") or "–"
 
     @display(description=_("status"), label=COLOURS, ordering="status")  # type: ignore[untyped-decorator]
     def state(self, model: LanguageModel) -> tuple[str, str]:
@@ -138,7 +139,7 @@ class LanguageModelAdmin(AuditedModelAdmin):
 
     def _check(self, request: HttpRequest, model: LanguageModel) -> None:
         if model.engine == Engine.TRANSFORMERS and not settings.EMBEDDED:
-            check_model.apply_async([str(model.pk)], queue=model.queue, retry=False)
+            check_model.apply_async((str(model.pk),), queue=model.queue, retry=False)
             text = _("A worker of the queue %(queue)s was asked to check %(model)s. Look again in some seconds.")
             messages.info(request, text % {"queue": model.queue, "model": model})
             return

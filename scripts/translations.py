@@ -84,13 +84,13 @@ def texts_of_package(name: str) -> set[Text]:
     return {text for text in texts_in(_home(name)) if text[0] not in known}
 
 
-def known_to_django() -> set[str]:
-    """Sentences of Django's own Chinese catalogues. A plural's key is (sentence, form)."""
-    known: set[str] = set()
+def known_to_django() -> dict[str, str]:
+    """Django's own Chinese catalogues. A plural's key is (sentence, form)."""
+    known: dict[str, str] = {}
     for part in ("conf", "contrib/admin", "contrib/auth", "contrib/contenttypes", "contrib/sessions"):
         folder = _home("django") / part / "locale"
         catalogue: Any = gettext.translation("django", folder, languages=[LANGUAGE])
-        known.update(key if isinstance(key, str) else key[0] for key in catalogue._catalog)
+        known.update({key if isinstance(key, str) else key[0]: text for key, text in catalogue._catalog.items()})
     return known
 
 

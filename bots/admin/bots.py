@@ -37,7 +37,7 @@ class HostsField(forms.CharField):
     def has_changed(self, initial: Any, data: Any) -> bool:
         return (initial or []) != self.to_python(data)
 
-    def to_python(self, value: Any) -> list[str]:
+    def to_python(self, value: Any) -> list[str]:  # type: ignore[override]  # a list of lines, as the model keeps it
         return value if isinstance(value, list) else str(value or "").split()
 
     def validate(self, value: list[str]) -> None:

@@ -35,13 +35,10 @@ class ConversationAdmin(ReadOnlyModelAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Conversation]:
         of_this = Message.objects.filter(conversation=OuterRef("pk")).order_by().values("conversation")
-        return (
-            super()
-            .get_queryset(request)
-            .annotate(  # type: ignore[no-any-return]
-                messages_count=Subquery(of_this.annotate(n=Count("pk")).values("n")),
-                newest_at=Subquery(of_this.annotate(at=Max("received_at")).values("at")),
-            )
+        rows: QuerySet[Conversation] = super().get_queryset(request)
+        return rows.annotate(
+            messages_count=Subquery(of_this.annotate(n=Count("pk")).values("n")),
+            newest_at=Subquery(of_this.annotate(at=Max("received_at")).values("at")),
         )
 
     @display(description=_("platform"), label=True, ordering="platform")  # type: ignore[untyped-decorator]

@@ -72,7 +72,7 @@ class MessageAdmin(ReadOnlyModelAdmin):
     date_hierarchy = "received_at"
     show_full_result_count = False
     list_per_page = 50
-    actions = ["retry", "send_again"]
+    actions = ["retry", "send_again"]  # type: ignore[assignment]  # the base class has none
     change_form_outer_before_template = "bots/message_panel.html"
     fieldsets = [
         (None, {"fields": ["said_by", "text", "bot", "conversation_link"]}),
@@ -146,7 +146,7 @@ class MessageAdmin(ReadOnlyModelAdmin):
 
     @admin.display(description=_("answers"))
     def question(self, message: Message) -> SafeString | str:
-        if not message.reply_to_id:
+        if message.reply_to is None:
             return "–"
         page = reverse("admin:bots_message_change", args=[message.reply_to_id])
         return format_html('<a class="cb-link" href="{}">{}</a>', page, Truncator(message.reply_to.text).chars(70))
