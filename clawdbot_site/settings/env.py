@@ -20,7 +20,18 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 
 BASE_DIR = Path(__file__).resolve().parents[2]
-PLACEHOLDERS = ("changeme", "change-me", "change_me", "secret", "password", "example", "placeholder", "xxx", "todo")
+# Long words only: a short one would turn up in one of some hundred random keys.
+PLACEHOLDERS = (
+    "changeme",
+    "change-me",
+    "change_me",
+    "placeholder",
+    "password",
+    "insecure",
+    "your-secret",
+    "your_secret",
+)
+FEWEST_CHARACTERS = 10  # different ones; "xxxx…" is no secret
 
 
 class Environment(environ.FileAwareEnv):
@@ -120,7 +131,8 @@ def secret(name: str, file_name: str, make: Callable[[], str]) -> str:
 
 
 def _checked(name: str, value: str) -> str:
-    if len(value) < 32 or any(word in value.lower() for word in PLACEHOLDERS):
+    is_poor = len(value) < 32 or len(set(value)) < FEWEST_CHARACTERS
+    if is_poor or any(word in value.lower() for word in PLACEHOLDERS):
         raise ImproperlyConfigured(
             f"{name} is a placeholder or too short. "
             "Make one: python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"

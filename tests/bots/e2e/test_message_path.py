@@ -155,3 +155,15 @@ def _first_delta_delay_s(socket: ClientConnection, service: ModelService) -> flo
     arrived = [(at, frame["text"]) for at, frame in frames if frame["type"] == "delta"]
     assert [text for _, text in arrived] == ["first ", "second"], "the pieces did not arrive as they were written"
     return arrived[0][0] - service.requests[-1].written_at[0]
+
+
+@pytest.mark.parametrize("platform", ["feishu", "dingtalk"])
+def test_simulate_shows_the_reply_and_cleans_up(site: Site, platform: str) -> None:
+    yes = () if "REDIS_URL" not in site.env else ("--yes-in-production",)
+
+    shown = site.manage("simulate", platform, "--text", "Hello simulated", *yes)
+
+    assert "bot > " in shown
+    assert "Hello simulated" in shown.partition("bot > ")[2]
+    with site.rest() as rest:
+        assert [c for c in rest.get("credentials/").json()["results"] if "simulation" in c["name"]] == []

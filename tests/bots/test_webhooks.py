@@ -1,0 +1,201 @@
+"""The platforms' door: what is taken, what is refused, and with which status. Through the whole ASGI stack."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+
+import pytest
+from channels.db import database_sync_to_async
+from channels.testing import HttpCommunicator
+
+from bots.models import Message
+from clawdbot_site.asgi import application
+from integrations.dingtalk.crypto import callback_signature
+from integrations.feishu.crypto import encrypt, event_signature
+from monitoring.models import AuditLog
+from tests import factories
+
+pytestmark = pytest.mark.django_db(transaction=True)
+in_database = database_sync_to_async
+Headers = dict[str, str]
+
+
+@pytest.fixture
+def feishu(db):
+    return factories.endpoint(credential=factories.credential("feishu"))
+
+
+@pytest.fixture
+def dingtalk(db):
+    return factories.endpoint(credential=factories.credential("dingtalk", corp_id=""))
+
+
+async def post(path: str, body: bytes, headers: Headers | None = None, method: str = "POST") -> tuple[int, object]:
+    sent = {"content-type": "application/json", "host": "127.0.0.1", **(headers or {})}
+    pairs = [(name.lower().encode(), value.encode()) for name, value in sent.items()]
+    communicator = HttpCommunicator(application, method, path, body, pairs)
+    communicator.scope["client"] = ("127.0.0.1", 1234)
+    answer = await communicator.get_response(timeout=10)
+    return answer["status"], json.loads(answer["body"] or b"null")
+
+
+def path_of(endpoint) -> str:
+    return f"/webhooks/{endpoint.credential.platform}/{endpoint.key}/"
+
+
+def feishu_event(
+    endpoint, text: str = "Hello", *, message_id: str = "om_1", sign_key: str = ""
+) -> tuple[bytes, Headers]:
+    credential, now = endpoint.credential, str(int(time.time()))
+    message = {
+        "message_id": message_id,
+        "chat_id": "oc_1",
+        "chat_type": "p2p",
+        "message_type": "text",
+        "content": json.dumps({"text": text}),
+    }
+    event = {
+        "schema": "2.0",
+        "header": {
+            "event_id": secrets.token_hex(4),
+            "token": credential.verification_token,
+            "event_type": "im.message.receive_v1",
+            "app_id": credential.app_id,
+            "tenant_key": "t",
+        },
+        "event": {"sender": {"sender_id": {"open_id": "ou_1"}, "sender_type": "user"}, "message": message},
+    }
+    body = json.dumps({"encrypt": encrypt(json.dumps(event).encode(), credential.encrypt_key)}).encode()
+    signature = event_signature(now, "n", sign_key or credential.encrypt_key, body)
+    return body, {"X-Lark-Request-Timestamp": now, "X-Lark-Request-Nonce": "n", "X-Lark-Signature": signature}
+
+
+def dingtalk_message(endpoint, text: str = "Hello", **fields: str) -> tuple[bytes, Headers]:
+    now = str(int(time.time() * 1000))
+    body = {
+        "msgId": "msg1",
+        "msgtype": "text",
+        "text": {"content": text},
+        "conversationType": "1",
+        "conversationId": "cid1",
+        "senderStaffId": "staff1",
+        "senderId": "s1",
+        "robotCode": endpoint.credential.app_id,
+        "chatbotCorpId": "corp1",
+        **fields,
+    }
+    sign = callback_signature(now, endpoint.credential.app_secret)
+    return json.dumps(body).encode(), {"timestamp": now, "sign": sign}
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+async def test_a_signed_message_is_stored_before_the_200(feishu, slash):
+    body, headers = feishu_event(feishu, "Hello 你好")
+
+    status, answer = await post(path_of(feishu).rstrip("/") + slash, body, headers)
+
+    stored = await in_database(lambda: Message.objects.filter(role="user").values_list("text", "external_id").get())()
+    assert (status, answer, stored) == (200, {}, ("Hello 你好", "om_1"))
+
+
+async def test_a_repeat_is_taken_and_stored_once(feishu):
+    for _ in range(3):
+        body, headers = feishu_event(feishu)
+        assert (await post(path_of(feishu), body, headers))[0] == 200
+
+    assert await in_database(Message.objects.filter(role="user").count)() == 1
+
+
+async def test_a_forged_signature_is_refused_and_audited(feishu):
+    body, headers = feishu_event(feishu, sign_key="guessed")
+
+    status, answer = await post(path_of(feishu), body, headers)
+
+    actions = await in_database(lambda: list(AuditLog.objects.values_list("action", flat=True)))()
+    assert (status, answer["error"]["code"]) == (401, "unauthenticated")
+    assert actions == ["webhook.rejected"]
+    assert await in_database(Message.objects.count)() == 0
+
+
+async def test_an_event_for_another_bot_is_refused(feishu):
+    other = await in_database(lambda: factories.endpoint(credential=factories.credential("feishu")))()
+    body, headers = feishu_event(feishu)
+
+    assert (await post(path_of(other), body, headers))[0] == 401
+
+
+async def test_unknown_and_disabled_addresses_are_not_found(feishu):
+    body, headers = feishu_event(feishu)
+    assert (await post("/webhooks/feishu/unknown/", body, headers))[0] == 404
+    assert (await post(f"/webhooks/dingtalk/{feishu.key}/", body, headers))[0] == 404
+
+    await in_database(lambda: type(feishu).objects.update(is_enabled=False))()
+    assert (await post(path_of(feishu), body, headers))[0] == 404
+
+
+async def test_other_methods_sizes_and_bodies_are_refused(feishu):
+    body, headers = feishu_event(feishu)
+
+    assert (await post(path_of(feishu), b"", headers, method="GET"))[0] == 405
+    assert (await post(path_of(feishu), b"x" * (1024 * 1024 + 1), headers))[0] == 413
+    assert (await post(path_of(feishu), body, {**headers, "content-type": "text/plain"}))[0] == 415
+    assert (await post(path_of(feishu), b"[]"))[0] == 400
+    assert (await post(path_of(feishu), b"\xff\xfe"))[0] == 400
+
+
+async def test_a_challenge_is_answered_and_does_nothing_else(feishu):
+    challenge = {"type": "url_verification", "token": feishu.credential.verification_token, "challenge": 'x"你'}
+    sealed = encrypt(json.dumps(challenge).encode(), feishu.credential.encrypt_key)
+
+    assert await post(path_of(feishu), json.dumps({"encrypt": sealed}).encode()) == (200, {"challenge": 'x"你'})
+    assert await in_database(Message.objects.count)() == 0
+
+
+async def test_dingtalks_console_probe_is_answered_and_does_nothing(dingtalk):
+    assert await post(path_of(dingtalk), b"probe", {"content-type": "text/plain"}) == (200, {})
+    assert await in_database(Message.objects.count)() == 0
+
+
+async def test_the_first_message_pins_the_company_and_others_are_refused_then(dingtalk):
+    first, headers = dingtalk_message(dingtalk)
+    assert (await post(path_of(dingtalk), first, headers))[0] == 200
+
+    foreign, headers = dingtalk_message(dingtalk, msgId="msg2", chatbotCorpId="another")
+    assert (await post(path_of(dingtalk), foreign, headers))[0] == 401
+
+
+async def test_the_session_address_is_kept_encrypted(dingtalk):
+    url = "https://oapi.dingtalk.com/robot/sendBySession?session=canary-session"
+    body, headers = dingtalk_message(dingtalk, sessionWebhook=url)
+    await post(path_of(dingtalk), body, headers)
+
+    message = await in_database(lambda: Message.objects.filter(role="user").get())()
+    raw = await in_database(lambda: str(list(Message.objects.values())))()
+    assert message.session_url == url
+    assert "canary-session" not in raw
+
+
+async def test_a_recalled_message_is_not_answered(feishu):
+    body, headers = feishu_event(feishu)
+    await post(path_of(feishu), body, headers)
+    credential = feishu.credential
+    event = {
+        "schema": "2.0",
+        "header": {
+            "event_id": "e",
+            "token": credential.verification_token,
+            "event_type": "im.message.recalled_v1",
+            "app_id": credential.app_id,
+        },
+        "event": {"message_id": "om_1", "chat_id": "oc_1"},
+    }
+    sealed = json.dumps({"encrypt": encrypt(json.dumps(event).encode(), credential.encrypt_key)}).encode()
+    now = str(int(time.time()))
+    signature = event_signature(now, "n", credential.encrypt_key, sealed)
+    headers = {"X-Lark-Request-Timestamp": now, "X-Lark-Request-Nonce": "n", "X-Lark-Signature": signature}
+
+    assert (await post(path_of(feishu), sealed, headers))[0] == 200
+    message = await in_database(lambda: Message.objects.filter(role="user").get())()
+    assert message.cancel_requested_at is not None
