@@ -16,6 +16,7 @@ from django.utils.translation import gettext as _
 from bots import prompt
 from bots.leases import Lease
 from bots.models import Bot, Message
+from bots.text import storable
 from inference.base import ChatMessage, Finish, GenRequest, Usage
 from inference.errors import BadRequest, InferenceError, QueueFull
 from inference.worker import engine_of
@@ -54,7 +55,7 @@ def answer(question: Message, lease: Lease, show: Callable[[str], None]) -> Answ
                 continue
             if not text:
                 timings["first_token"] = _ms_since(started)
-            text += delta.text
+            text += storable(delta.text)
             show(text)
     lease.check()
     result = reply.result()
@@ -122,7 +123,6 @@ def say(what: str) -> str:
         "too_many": _("You are writing faster than I may answer. Please wait a minute."),
         "too_much_today": _("You have used up today's allowance. Please come back tomorrow."),
         "stopped": _("(stopped)"),
-        "forgotten": _("A new conversation begins. What we said before is forgotten."),
     }[what]
 
 

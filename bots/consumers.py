@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import time
@@ -15,7 +14,7 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 
 from bots import intake, web
 from bots.errors import NotStored
-from bots.following import Piece, follow
+from bots.following import Piece, Settled, follow
 from bots.models import Bot, Conversation
 from clawdbot_site.security.authentication import (
     Principal,
@@ -59,8 +58,11 @@ class ChatConsumer(AsyncWebsocketConsumer):
     async def _close_when_unwelcome(self) -> None:
         """Nobody signed in, token over, user disabled, key revoked, bot off: the line ends (rules A4, A11)."""
         await asyncio.sleep(SIGN_IN_S)
-        while self._principal and await self._is_welcome(self._principal):
-            await asyncio.sleep(RECHECK_S)
+        try:
+            while self._principal and await self._is_welcome(self._principal):
+                await asyncio.sleep(RECHECK_S)
+        except Exception:
+            logger.exception("a connection could not be checked")
         await self.close(UNAUTHENTICATED)
 
     async def _is_welcome(self, principal: Principal) -> bool:
@@ -132,17 +134,20 @@ class ChatConsumer(AsyncWebsocketConsumer):
         task.add_done_callback(self._answers.discard)
 
     async def _stream(self, message_id: UUID) -> None:
-        with contextlib.suppress(TimeoutError):
+        try:
             async for event in follow(message_id, LONGEST_S):
-                if isinstance(event, Piece):
-                    await self._say(type="delta", message_id=str(message_id), text=event.text)
-                elif event.is_failure:
-                    await self._error("model_failed", event.text or "No answer.", message_id=str(message_id))
-                else:
-                    timings = event.question.timings
-                    await self._say(
-                        type="done", message_id=str(message_id), text=event.text, usage=event.usage, timings=timings
-                    )
+                await self._tell(str(message_id), event)
+        except TimeoutError:
+            await self._error("timeout", "There was no answer in time.", message_id=str(message_id))
+
+    async def _tell(self, message_id: str, event: Piece | Settled) -> None:
+        if isinstance(event, Piece):
+            await self._say(type="delta", message_id=message_id, text=event.text)
+        elif event.is_failure:
+            await self._error("model_failed", event.text or "No answer.", message_id=message_id)
+        else:
+            end = {"text": event.text, "usage": event.usage, "timings": event.question.timings}
+            await self._say(type="done", message_id=message_id, **end)
 
     async def _stop(self, frame: dict[str, Any]) -> None:
         await in_thread(_with_conversation)(self._bot, self._scope_key, web.stop)

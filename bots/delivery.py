@@ -13,7 +13,7 @@ import threading
 import time
 from datetime import timedelta
 
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
 from bots.journal import DatabaseJournal
@@ -123,6 +123,8 @@ class _Flusher:
         except PlatformError as error:
             logger.info("a step of a streamed reply was refused", extra={"reason": str(error)})
             return max(error.retry_after_s or 0.0, 2 * self._stream.interval_s)
+        except Exception:
+            logger.exception("a step of a streamed reply broke")
         return self._stream.interval_s
 
     def _sleep(self, pause_s: float) -> None:
@@ -138,18 +140,20 @@ def send(question: Message, open_reply: OpenReply) -> bool:
     except OutcomeUnknown as error:
         settle(question, open_reply.reply, Status.UNCONFIRMED, str(error))
     except PlatformError as error:
-        return _postpone_or_fail(question, open_reply.reply, error)
+        return postpone_or_fail(question, error)
     else:
         question.timings["deliver"] = round((time.monotonic() - started) * 1000)
         settle(question, open_reply.reply, Status.FAILED if question.error else Status.DELIVERED, question.error)
     return True
 
 
-def _postpone_or_fail(question: Message, reply: Message, error: PlatformError) -> bool:
+def postpone_or_fail(question: Message, error: PlatformError) -> bool:
+    """Try again later, or never: True when the question is settled."""
     gives_up = error.permanent or timezone.now() - question.tried_since > GIVE_UP_AFTER
     if gives_up:
-        settle(question, reply, Status.FAILED, str(error))
+        settle(question, None, Status.FAILED, str(error))
         return True
+    question.attempts += 1
     wait_s = error.retry_after_s or min(LONGEST_WAIT_S, 2.0 ** min(question.attempts, 8))
     postpone(question, wait_s * random.uniform(1.0, 1.3), str(error))  # noqa: S311  (jitter, no secret)
     return False
@@ -158,22 +162,23 @@ def _postpone_or_fail(question: Message, reply: Message, error: PlatformError) -
 def postpone(question: Message, wait_s: float, reason: str) -> None:
     """Leave the question waiting; the sweeper rings again when its time has come."""
     question.next_attempt_at = timezone.now() + timedelta(seconds=wait_s)
-    question.attempts += 1
     question.details["last_trouble"] = reason[:500]
     question.save(update_fields=["next_attempt_at", "attempts", "details"])
     logger.info("delivery will be tried again", extra={"message_id": str(question.pk), "wait_s": round(wait_s, 1)})
 
 
 def settle(question: Message, reply: Message | None, status: str, error: str = "") -> None:
-    """Write the outcome of a question (and its reply) and tell whoever follows it."""
+    """Write the outcome of a question (and its reply, if it has one) and tell whoever follows it."""
     now = timezone.now()
+    reply = reply or question.replies.filter(is_current=True).first()
     question.status, question.error, question.next_attempt_at = status, error[:500], None
     question.delivered_at = now if status == Status.DELIVERED else None
     question.timings["total"] = round((now - question.received_at).total_seconds() * 1000)
-    question.save(update_fields=["status", "error", "next_attempt_at", "delivered_at", "timings", "attempts"])
-    if reply:
-        reply.status, reply.delivered_at = status, question.delivered_at
-        reply.save(update_fields=["status", "delivered_at"])
+    with transaction.atomic():
+        question.save(update_fields=["status", "error", "next_attempt_at", "delivered_at", "timings", "attempts"])
+        if reply:
+            reply.status, reply.delivered_at = status, question.delivered_at
+            reply.save(update_fields=["status", "delivered_at"])
     live.settle(str(question.pk))
     _count(question)
 

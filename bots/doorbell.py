@@ -12,7 +12,6 @@ import threading
 from uuid import UUID
 
 from celery import current_app
-from kombu.exceptions import OperationalError
 
 logger = logging.getLogger(__name__)
 ANSWER, DELIVER = "bots.tasks.answer_conversation", "bots.tasks.deliver_reply"
@@ -41,5 +40,6 @@ def _ring_all() -> None:
         task, name, conversation_id = _rings.get()
         try:
             current_app.send_task(task, (conversation_id,), queue=name, retry=False)
-        except OperationalError:
-            logger.warning("the broker cannot be reached; the sweeper will ring again")
+        except Exception as error:  # noqa: BLE001  (the one who rings must outlive whatever the broker does)
+            reason = f"{type(error).__name__}: {error}"[:200]
+            logger.warning("the doorbell did not ring; the sweeper will", extra={"reason": reason})

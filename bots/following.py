@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from channels.db import DatabaseSyncToAsync
+from django.db import DatabaseError, InterfaceError
 
 from bots.models import Message
 from integrations.web import live
@@ -88,7 +89,10 @@ def _rest(text: str, shown: str) -> str:
 
 
 async def _settled(message_id: UUID) -> Settled | None:
-    found: Settled | None = await DatabaseSyncToAsync(settled, thread_sensitive=False)(message_id)
+    try:
+        found: Settled | None = await DatabaseSyncToAsync(settled, thread_sensitive=False)(message_id)
+    except (DatabaseError, InterfaceError):
+        return None  # asked again in LOOK_EVERY_S
     return found
 
 

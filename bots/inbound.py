@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from uuid import UUID
@@ -14,6 +15,7 @@ from bots.models import Endpoint, Message
 from integrations.base import Inbound, IncomingMessage, Recalled
 from integrations.models import Platform, PlatformCredential
 
+logger = logging.getLogger(__name__)
 FLUSH_S = 2.0
 
 
@@ -65,8 +67,12 @@ class _Pulse:
             self._wake.clear()
             with self._guard:
                 heard, self._heard = self._heard, set()
-            Endpoint.objects.filter(pk__in=heard).update(last_event_at=timezone.now())
-            connection.close()
+            try:
+                Endpoint.objects.filter(pk__in=heard).update(last_event_at=timezone.now())
+            except Exception:
+                logger.warning("when endpoints were last heard was not written", exc_info=True)
+            finally:
+                connection.close()
 
 
 _pulse = _Pulse()

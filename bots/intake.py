@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from django.db import close_old_connections, transaction
+from django.db import InterfaceError, OperationalError, close_old_connections, transaction
 from django.utils import timezone
 
 from bots import doorbell
@@ -135,6 +135,7 @@ class _Writer:
 
     def put(self, item: Draft) -> Future[Accepted]:
         waiting = _Waiting(item, Future())
+        waiting.future.set_running_or_notify_cancel()  # a caller who leaves must not cancel what the writer will set
         try:
             self._waiting.put_nowait(waiting)
         except queue.Full:
@@ -164,13 +165,14 @@ class _Writer:
         _ring(batch, accepted)
 
     def _store_one_by_one(self, batch: list[_Waiting], error: Exception) -> None:
-        """One bad row must not cost its neighbours their places."""
-        if len(batch) > 1:
+        """One bad row must not cost its neighbours their places; without a database none has one."""
+        if len(batch) > 1 and not isinstance(error, OperationalError | InterfaceError):
             for waiting in batch:
                 self._store([waiting])
             return
-        logger.error("a message could not be stored", exc_info=error)
-        batch[0].future.set_exception(NotStored("the database did not take the message"))
+        logger.error("messages could not be stored", exc_info=error)
+        for waiting in batch:
+            waiting.future.set_exception(NotStored("the database did not take the message"))
 
 
 _writer = _Writer()

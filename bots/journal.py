@@ -39,19 +39,21 @@ class DatabaseJournal:
 
     def _again(self, row: DeliveryStep) -> int:
         """A refused call had no effect: it may be made anew, as if for the first time."""
+        refused = self._rows(row.name).filter(state=DeliveryStep.State.REFUSED)  # of two holders only one begins anew
         row.state, row.first_tried_at, row.fence = DeliveryStep.State.INTENDED, timezone.now(), self.fence
-        return self._rows(row.name).update(state=row.state, first_tried_at=row.first_tried_at, fence=row.fence)
+        return refused.update(state=row.state, first_tried_at=row.first_tried_at, fence=row.fence)
 
     def done(self, name: str, remote_id: str = "") -> None:
         self._settle(name, DeliveryStep.State.DONE, remote_id=remote_id)
 
     def refused(self, name: str, reason: str) -> None:
-        if not self._settle(name, DeliveryStep.State.REFUSED, reason=reason[:300]):
+        if self.find(name) is None:
             self.intend(name)
-            self._settle(name, DeliveryStep.State.REFUSED, reason=reason[:300])
+        self._settle(name, DeliveryStep.State.REFUSED, reason=reason[:300])
 
     def _settle(self, name: str, state: str, **values: str) -> int:
-        return self._rows(name).update(state=state, finished_at=timezone.now(), **values)
+        mine = self._rows(name).filter(fence__lte=self.fence)  # a late holder changes nothing of a newer one's
+        return mine.update(state=state, finished_at=timezone.now(), **values)
 
     def _rows(self, name: str) -> QuerySet[DeliveryStep]:
         return DeliveryStep.objects.filter(message_id=self.reply_id, name=name)

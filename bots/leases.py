@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from datetime import timedelta
 from uuid import UUID, uuid4
 
-from django.db import DatabaseError, close_old_connections, connection
+from django.db import close_old_connections, connection
 from django.db.models import F, Q, QuerySet
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from bots.errors import LeaseLost
 from bots.models import Conversation, Message
@@ -33,8 +33,11 @@ OWNER = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"[:64]
 class Lease:
     """A conversation held by this thread."""
 
-    def __init__(self, conversation_id: UUID, fence: int) -> None:
+    def __init__(self, conversation_id: UUID, fence: int, good_until_s: float) -> None:
         self.conversation_id, self.fence = conversation_id, fence
+        self.good_until_s = (
+            good_until_s  # monotonic, from before the claim was asked for: never after its lapse
+        )
         self._lost = threading.Event()
         self._message_id: UUID | None = None
         self._cancel: Callable[[], None] | None = None
@@ -50,7 +53,7 @@ class Lease:
 
     def check(self) -> None:
         """Raise LeaseLost when another worker may hold the conversation."""
-        if self._lost.is_set():
+        if self._lost.is_set() or time.monotonic() > self.good_until_s:
             raise LeaseLost(str(self.conversation_id))
 
     def cancel(self, message_id: UUID | None = None) -> None:
@@ -84,15 +87,15 @@ def hold(conversation_id: UUID) -> Iterator[Lease | None]:
 
 
 def _claim(conversation_id: UUID) -> Lease | None:
-    now = timezone.now()
-    free = Q(lease_until__isnull=True) | Q(lease_until__lt=now)
+    asked_at_s = time.monotonic()
+    free = Q(lease_until__isnull=True) | Q(lease_until__lt=Now())  # the database's clock: hosts disagree
     claimed = Conversation.objects.filter(free, pk=conversation_id).update(
-        lease_owner=OWNER, lease_fence=F("lease_fence") + 1, lease_until=now + timedelta(seconds=LAPSE_S)
+        lease_owner=OWNER, lease_fence=F("lease_fence") + 1, lease_until=Now() + timedelta(seconds=LAPSE_S)
     )
     if not claimed:
         return None
     fence = Conversation.objects.values_list("lease_fence", flat=True).get(pk=conversation_id)
-    return Lease(conversation_id, fence)
+    return Lease(conversation_id, fence, asked_at_s + LAPSE_S)
 
 
 def _held(lease: Lease) -> QuerySet[Conversation]:
@@ -139,7 +142,7 @@ class _Watcher:
                 if time.monotonic() - renewed_at >= RENEW_S:
                     self._renew()
                     renewed_at = time.monotonic()
-            except DatabaseError:
+            except Exception:
                 logger.warning("leases could not be renewed", exc_info=True)
                 close_old_connections()
             time.sleep(LOOK_S)
@@ -153,11 +156,14 @@ class _Watcher:
 
     def _renew(self) -> None:
         mine = {lease.conversation_id: lease for lease in self.leases()}
+        asked_at_s = time.monotonic()
         rows = Conversation.objects.filter(pk__in=mine, lease_owner=OWNER)
-        rows.update(lease_until=timezone.now() + timedelta(seconds=LAPSE_S))
+        rows.update(lease_until=Now() + timedelta(seconds=LAPSE_S))
         alive = set(rows.values_list("pk", "lease_fence"))
         for lease in mine.values():
-            if (lease.conversation_id, lease.fence) not in alive and lease in self.leases():
+            if (lease.conversation_id, lease.fence) in alive:
+                lease.good_until_s = asked_at_s + LAPSE_S
+            elif lease in self.leases():
                 lease.lose()
 
 

@@ -5,14 +5,16 @@ A push is a Message with role ``assistant`` and no ``reply_to``, in a conversati
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
 from typing import Any
 from uuid import UUID
 
-from django.db import transaction
-from django.db.models import Q
+from django.db import DatabaseError, InterfaceError, transaction
+from django.db.models import Exists, OuterRef, Q
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from bots import delivery, doorbell, leases
@@ -22,9 +24,11 @@ from bots.models import Conversation, Endpoint, Message
 from bots.models.conversation import MessageQuerySet
 from bots.text import storable
 from integrations.base import ReplyTarget
+from integrations.errors import PlatformError
 from integrations.registry import adapter_for
 from monitoring import audit
 
+logger = logging.getLogger(__name__)
 LONGEST_KEY = 128
 SWEEP_MOST = 500
 
@@ -115,9 +119,19 @@ def _work_off(lease: leases.Lease) -> bool:
         lease.check()
         if push.next_attempt_at and push.next_attempt_at > timezone.now():
             return False
-        if not delivery.send(push, OpenPush(push)):
+        if not _send(push):
             return False
     return True
+
+
+def _send(push: Message) -> bool:
+    try:
+        return delivery.send(push, OpenPush(push))
+    except (DatabaseError, InterfaceError, LeaseLost):
+        raise
+    except Exception as error:
+        logger.exception("a push broke", extra={"message_id": str(push.pk)})
+        return delivery.postpone_or_fail(push, PlatformError(f"unexpected {type(error).__name__}"))
 
 
 def waiting() -> MessageQuerySet:
@@ -146,7 +160,8 @@ class OpenPush(delivery.OpenReply):
 def due() -> Iterator[UUID]:
     """Conversations with pushes that are due and that nobody holds, for the sweeper to ring for."""
     now = timezone.now()
-    is_free = Q(conversation__lease_until__isnull=True) | Q(conversation__lease_until__lt=now)
+    is_free = Q(conversation__lease_until__isnull=True) | Q(conversation__lease_until__lt=Now())
+    in_backoff = waiting().filter(conversation=OuterRef("conversation"), next_attempt_at__gt=now)
     is_due = Q(next_attempt_at__isnull=True) | Q(next_attempt_at__lte=now)
-    rows = waiting().filter(is_free, is_due).values_list("conversation_id", flat=True)
+    rows = waiting().filter(is_free, is_due, ~Exists(in_backoff)).values_list("conversation_id", flat=True)
     yield from dict.fromkeys(rows[:SWEEP_MOST])

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Iterator
 from datetime import timedelta
 from uuid import UUID
 
-from django.db.models import Q
+from django.db import DatabaseError, InterfaceError, transaction
+from django.db.models import Exists, OuterRef, Q
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from bots import answering, delivery, doorbell, leases, limits
 from bots.delivery import OpenReply
 from bots.errors import LeaseLost
 from bots.leases import Lease
-from bots.models import Message
+from bots.models import Bot, Message
 from bots.models.conversation import MessageQuerySet
+from bots.text import storable
 from inference.errors import QueueFull
 from integrations.base import Mention
 from integrations.errors import PlatformError
 from integrations.mentions import resolve
 from integrations.registry import adapter_for
 
+logger = logging.getLogger(__name__)
 Status = Message.Status
 MOST_ATTEMPTS = 10  # a message that keeps killing its worker is given up
 SWEEP_AGE_S = 2.0
 SWEEP_MOST = 500
+USAGE_FIELDS = ("prompt_tokens", "completion_tokens", "finish_reason")
 
 
 def work(conversation_id: UUID, *, may_answer: bool) -> None:
@@ -78,14 +84,16 @@ def _turn(question: Message, lease: Lease) -> bool:
             return True
         return _answer_and_send(question, lease)
     except PlatformError as error:
-        if error.permanent:
-            delivery.settle(question, None, Status.FAILED, str(error))
-            return True
-        delivery.postpone(question, error.retry_after_s or 2.0, str(error))
-        return False
+        return delivery.postpone_or_fail(question, error)
     except QueueFull as error:
+        question.attempts -= 1  # standing in line is no attempt; the bot's "too late" ends it
         delivery.postpone(question, (error.retry_after_s or 1.0) * random.uniform(1, 2), str(error))  # noqa: S311
         return False
+    except (DatabaseError, InterfaceError, LeaseLost):
+        raise
+    except Exception as error:
+        logger.exception("a turn broke", extra={"message_id": str(question.pk)})
+        return delivery.postpone_or_fail(question, PlatformError(f"unexpected {type(error).__name__}"))
 
 
 def _cancelled(question: Message) -> bool:
@@ -106,8 +114,9 @@ def _cancelled(question: Message) -> bool:
 def _is_for_us(question: Message) -> bool:
     """Settle whether a group message names the bot, where that could not be told at the door."""
     details = question.details
-    if details.get("is_addressed", True) is not None:
-        return True
+    takes_all = question.conversation.bot.group_policy == Bot.GroupPolicy.ALL
+    if (is_addressed := details.get("is_addressed", True)) is not None:
+        return takes_all or bool(is_addressed)
     endpoint = question.conversation.endpoint
     if endpoint is None:
         return False
@@ -118,7 +127,7 @@ def _is_for_us(question: Message) -> bool:
     mentions = [Mention(**m) for m in details.get("mentions", [])]
     question.text, details["is_addressed"] = resolve(question.text, mentions, credential.own_id)
     question.save(update_fields=["text", "details"])
-    return bool(details["is_addressed"])
+    return takes_all or bool(details["is_addressed"])
 
 
 def _answer_and_send(question: Message, lease: Lease) -> bool:
@@ -153,20 +162,33 @@ def _answer(question: Message, reply: Message, open_reply: OpenReply, lease: Lea
     _begin(question)
     answer = _notice(question) or answering.answer(question, lease, open_reply.write)
     lease.check()
-    reply.text = answer.text
-    reply.prompt_tokens, reply.completion_tokens = answer.usage.prompt_tokens, answer.usage.completion_tokens
-    reply.finish_reason = answer.finish
+    is_cut = answer.finish in ("cancelled", "shutdown")
+    with transaction.atomic():
+        _store_reply(reply, answer)
+        if not is_cut:
+            _store_answered(question, answer)
+    if is_cut:
+        _interrupted(question, reply, open_reply)
+
+
+def _store_reply(reply: Message, answer: answering.Answer) -> None:
+    reply.text = storable(answer.text)
     reply.received_at = reply.answered_at = timezone.now()
     reply.status = Status.ANSWERED
-    reply.save()
-    if answer.finish in ("cancelled", "shutdown"):
-        _interrupted(question, reply, open_reply)
-        return
-    question.status, question.error, question.answered_at = Status.ANSWERED, answer.error[:500], reply.answered_at
-    question.prompt_tokens, question.completion_tokens = reply.prompt_tokens, reply.completion_tokens
-    question.finish_reason = answer.finish
+    _note_usage(reply, answer)
+    reply.save(update_fields=["text", "received_at", "answered_at", "status", *USAGE_FIELDS])
+
+
+def _store_answered(question: Message, answer: answering.Answer) -> None:
+    question.status, question.error, question.answered_at = Status.ANSWERED, answer.error[:500], timezone.now()
     question.timings |= answer.timings
-    question.save()
+    _note_usage(question, answer)
+    question.save(update_fields=["status", "error", "answered_at", "timings", *USAGE_FIELDS])
+
+
+def _note_usage(message: Message, answer: answering.Answer) -> None:
+    message.prompt_tokens, message.completion_tokens = answer.usage.prompt_tokens, answer.usage.completion_tokens
+    message.finish_reason = answer.finish
 
 
 def _begin(question: Message) -> None:
@@ -190,6 +212,7 @@ def _notice(question: Message) -> answering.Answer | None:
 
 def _interrupted(question: Message, reply: Message, open_reply: OpenReply) -> None:
     """The person stopped or took back the question. The web shows what was written so far; a platform nothing new."""
+    open_reply.close()
     question.refresh_from_db(fields=["cancel_requested_at"])
     if question.cancel_requested_at is None:
         raise LeaseLost("the answer was cut although nobody cancelled it")
@@ -203,11 +226,12 @@ def _interrupted(question: Message, reply: Message, open_reply: OpenReply) -> No
 def unattended() -> Iterator[tuple[UUID, str, bool]]:
     """(conversation, queue, needs an answer) of what is due and held by nobody."""
     now = timezone.now()
-    free = Q(conversation__lease_until__isnull=True) | Q(conversation__lease_until__lt=now)
+    free = Q(conversation__lease_until__isnull=True) | Q(conversation__lease_until__lt=Now())
+    in_backoff = Message.objects.waiting().filter(conversation=OuterRef("conversation"), next_attempt_at__gt=now)
     overdue = Q(received_at__lt=now - timedelta(seconds=SWEEP_AGE_S))
     rows = (
         Message.objects.due(now)
-        .filter(free, overdue)
+        .filter(free, overdue, ~Exists(in_backoff))  # those behind a postponed one wait for it
         .values_list("conversation_id", "conversation__bot__model__queue", "status")
     )
     seen: set[UUID] = set()

@@ -19,7 +19,7 @@ def engine_of(model: LanguageModel) -> Engine:
     """The engine of a model; the first caller builds it while the others wait. Raises InferenceError."""
     with _lock_of(model.pk):
         built_for, engine = _engines.get(model.pk, (None, None))
-        if engine is None or built_for != model.updated_at:
+        if engine is None or built_for is None or built_for < model.updated_at:  # old snapshots may be in flight
             fresh = build(model)
             _engines[model.pk] = (model.updated_at, fresh)
             if engine:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -71,7 +72,7 @@ def running(command: list[str], port: int, user: str | None = None) -> Iterator[
         wait_for(lambda: answers(port), command[0])
         yield
     finally:
-        process.terminate()
+        process.send_signal(signal.SIGINT)  # PostgreSQL would wait for its clients after SIGTERM
         process.wait(20)
 
 

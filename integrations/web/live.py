@@ -122,8 +122,8 @@ class _Outbox:
             group, event = await self._waiting.get()
             try:
                 await layer.group_send(group, event)
-            except (OSError, RedisError):  # followers look at the database every few seconds: nothing is lost
-                logger.warning("a live update could not be sent")
+            except Exception:
+                logger.warning("a live update could not be sent", exc_info=True)
 
 
 _outbox = _Outbox()
