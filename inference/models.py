@@ -50,8 +50,8 @@ class LanguageModel(models.Model):
     )
     status_detail = models.CharField(max_length=300, blank=True, editable=False)
     checked_at = models.DateTimeField(null=True, editable=False)
-    created_at = models.DateTimeField(auto_now_add=True)
-    updated_at = models.DateTimeField(auto_now=True)
+    created_at = models.DateTimeField(_("created at"), auto_now_add=True)
+    updated_at = models.DateTimeField(_("updated at"), auto_now=True)
 
     class Meta:
         verbose_name, verbose_name_plural = _("language model"), _("language models")

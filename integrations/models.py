@@ -48,8 +48,8 @@ class PlatformCredential(models.Model):
     )
     own_id = models.CharField(_("the bot's own ID"), max_length=100, blank=True, editable=False)
     rotate_by = models.DateField(_("rotate by"), null=True, blank=True)
-    created_at = models.DateTimeField(auto_now_add=True)
-    updated_at = models.DateTimeField(auto_now=True)
+    created_at = models.DateTimeField(_("created at"), auto_now_add=True)
+    updated_at = models.DateTimeField(_("updated at"), auto_now=True)
 
     class Meta:
         verbose_name, verbose_name_plural = _("platform credential"), _("platform credentials")

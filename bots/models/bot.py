@@ -72,8 +72,8 @@ class Bot(models.Model):
         _("tokens per person and day"), default=0, help_text=_("0: no limit.")
     )
     is_enabled = models.BooleanField(_("enabled"), default=True)
-    created_at = models.DateTimeField(auto_now_add=True)
-    updated_at = models.DateTimeField(auto_now=True)
+    created_at = models.DateTimeField(_("created at"), auto_now_add=True)
+    updated_at = models.DateTimeField(_("updated at"), auto_now=True)
 
     class Meta:
         verbose_name, verbose_name_plural = _("bot"), _("bots")
@@ -113,8 +113,8 @@ class Endpoint(models.Model):
     key_hash = models.CharField(max_length=64, unique=True, editable=False)
     last_event_at = models.DateTimeField(_("last event"), null=True, editable=False)
     last_error = models.CharField(_("last error"), max_length=500, blank=True, editable=False)
-    created_at = models.DateTimeField(auto_now_add=True)
-    updated_at = models.DateTimeField(auto_now=True)
+    created_at = models.DateTimeField(_("created at"), auto_now_add=True)
+    updated_at = models.DateTimeField(_("updated at"), auto_now=True)
 
     objects = EndpointQuerySet.as_manager()
 

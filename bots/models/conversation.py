@@ -39,7 +39,7 @@ class Conversation(models.Model):
     lease_owner = models.CharField(max_length=64, blank=True, default="")
     lease_fence = models.PositiveBigIntegerField(default=0)
     lease_until = models.DateTimeField(null=True, blank=True)
-    created_at = models.DateTimeField(default=timezone.now)
+    created_at = models.DateTimeField(_("created at"), default=timezone.now)
 
     class Meta:
         verbose_name, verbose_name_plural = _("conversation"), _("conversations")
