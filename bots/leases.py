@@ -35,9 +35,7 @@ class Lease:
 
     def __init__(self, conversation_id: UUID, fence: int, good_until_s: float) -> None:
         self.conversation_id, self.fence = conversation_id, fence
-        self.good_until_s = (
-            good_until_s  # monotonic, from before the claim was asked for: never after its lapse
-        )
+        self.good_until_s = good_until_s  # monotonic, from before the claim was asked for: never after its lapse
         self._lost = threading.Event()
         self._message_id: UUID | None = None
         self._cancel: Callable[[], None] | None = None
