@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from django.db import InterfaceError, OperationalError, close_old_connections, transaction
+from django.db import InterfaceError, OperationalError, close_old_connections, connection, transaction
 from django.utils import timezone
 
 from bots import doorbell
@@ -186,13 +186,23 @@ def _ring(batch: Sequence[_Waiting], accepted: Sequence[Accepted]) -> None:
 
 def store(drafts: Sequence[Draft]) -> list[Accepted]:
     """Store in one transaction, in the order given; repeats find the row of the first one."""
-    now = timezone.now()
-    drafts = [replace(item, received_at=max(item.received_at.astimezone(UTC), now)) for item in drafts]
     with transaction.atomic():
+        now = _database_now()
+        drafts = [replace(item, received_at=now) for item in drafts]  # neighbours keep their order by id
         conversations = _conversations(drafts)
         rows = [_row(item, conversations[item.place]) for item in drafts]
         Message.objects.bulk_create(rows, ignore_conflicts=True)
         return _outcomes(drafts, rows)
+
+
+def _database_now() -> datetime:
+    """One clock for all hosts: what is committed before another batch begins stands before it."""
+    if connection.vendor != "postgresql":
+        return datetime.now(UTC)  # SQLite: there is one host
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT now()")
+        found: datetime = cursor.fetchone()[0]
+        return found
 
 
 def _conversations(drafts: Sequence[Draft]) -> dict[tuple[UUID, str, str], UUID]:

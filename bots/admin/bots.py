@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from django import forms
@@ -20,10 +19,8 @@ from unfold.widgets import UnfoldAdminTextareaWidget
 
 from bots.admin.endpoints import modes_in_use
 from bots.models import Bot, Endpoint
+from bots.models.bot import LINK_HOST, MOST_LINK_HOSTS
 from monitoring.admin import AuditedModelAdmin
-
-HOST = re.compile(r"(\*\.)?[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", re.ASCII)
-MOST_HOSTS = 100
 
 
 class HostsField(forms.CharField):
@@ -41,10 +38,10 @@ class HostsField(forms.CharField):
         return value if isinstance(value, list) else str(value or "").split()
 
     def validate(self, value: list[str]) -> None:
-        if len(value) > MOST_HOSTS:
-            raise ValidationError(_("At most %(most)d hosts."), params={"most": MOST_HOSTS})
+        if len(value) > MOST_LINK_HOSTS:
+            raise ValidationError(_("At most %(most)d hosts."), params={"most": MOST_LINK_HOSTS})
         for host in value:
-            if not HOST.fullmatch(host):
+            if not LINK_HOST.fullmatch(host):
                 text = _("%(host)s is no host name. Write it in lower case, like docs.example.com.")
                 raise ValidationError(text, params={"host": host})
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import re
-
 from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 
 from bots.api.changing import READ_AND_WRITE_BOTS, ResourceViewSet, count_of
 from bots.models import Bot, Conversation, Endpoint
+from bots.models.bot import LINK_HOST, MOST_LINK_HOSTS
 from inference.models import LanguageModel
-
-HOST = re.compile(r"(\*\.)?[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", re.ASCII)
 
 
 def check_host(value: str) -> None:
-    if not HOST.fullmatch(value):
+    if not LINK_HOST.fullmatch(value):
         raise serializers.ValidationError(_("Write a host name in lower case, like docs.example.com."))
 
 
@@ -26,7 +23,7 @@ class BotSerializer(serializers.ModelSerializer[Bot]):
     allowed_link_hosts = serializers.ListField(
         child=serializers.CharField(max_length=253, validators=[check_host]),
         required=False,
-        max_length=100,
+        max_length=MOST_LINK_HOSTS,
         help_text="Empty: links in answers stay links, always with their target visible.",
     )
     endpoints_count = serializers.IntegerField(read_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from typing import Any
 
@@ -15,6 +16,10 @@ from clawdbot_site.security.key_ring import lookup_hash
 from inference.models import LanguageModel
 from integrations.models import PlatformCredential
 from monitoring.ids import uuid7
+
+# What may stand in ``allowed_link_hosts``, and how many; the admin and the API check it, each in its own words.
+LINK_HOST = re.compile(r"(\*\.)?[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", re.ASCII)
+MOST_LINK_HOSTS = 100
 
 
 def default_ai_notice() -> str:

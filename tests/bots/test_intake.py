@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 from django.db import connection
+from django.utils import timezone
 
 from bots import intake
 from bots.errors import NotStored
@@ -138,3 +140,14 @@ def test_a_bot_that_answers_everything_takes_unaddressed_group_messages():
     item = intake.draft(endpoint, factories.incoming(chat_type="group", is_addressed=False))
 
     assert item is not None
+
+
+def test_order_does_not_rest_on_a_hosts_clock(monkeypatch):
+    endpoint = factories.endpoint()
+    ahead, behind = timezone.now() + timedelta(hours=1), timezone.now() - timedelta(hours=1)
+
+    for text, clock in (("first", ahead), ("second", behind)):
+        monkeypatch.setattr(timezone, "now", lambda clock=clock: clock)
+        intake.accept(factories.draft(endpoint, text)).result(10)
+
+    assert list(Message.objects.waiting().values_list("text", flat=True)) == ["first", "second"]
