@@ -105,12 +105,12 @@ def history(question: Message, bot: Bot) -> list[prompt.Turn]:
     return turns[-bot.history_messages :] if bot.history_messages else []
 
 
-def failed(bot: Bot, reason: str, *, is_our_fault: bool = True, begun: str = "", usage: Usage = Usage()) -> Answer:  # noqa: B008  (frozen)
+def failed(bot: Bot, reason: str, *, is_our_fault: bool = True, begun: str = "", usage: Usage | None = None) -> Answer:
     """A polite word instead of an answer; the reason stays inside."""
     logger.warning("the model did not answer", extra={"model": bot.model.name, "reason": reason})
     apology = say("model_failed" if is_our_fault else "bad_question")
     text = f"{begun}\n\n{apology}" if begun else apology
-    return Answer(text, "error", usage, error=reason or "the model did not answer")
+    return Answer(text, "error", usage or Usage(), error=reason or "the model did not answer")
 
 
 def say(what: str) -> str:

@@ -167,3 +167,16 @@ def test_simulate_shows_the_reply_and_cleans_up(site: Site, platform: str) -> No
     assert "Hello simulated" in shown.partition("bot > ")[2]
     with site.rest() as rest:
         assert [c for c in rest.get("credentials/").json()["results"] if "simulation" in c["name"]] == []
+
+
+def test_every_process_ends_soon_when_told_to(site: Site, feishu: FakeFeishu) -> None:
+    talk = Talk(site, feishu, reply_mode="stream")
+    talk.say("Hello")
+    until(lambda: talk.texts(), "nobody sees an answer")
+
+    started = time.monotonic()
+    site.stop()
+    took_s = time.monotonic() - started
+
+    restart(site)
+    assert took_s < 30, f"stopping took {took_s:.0f} s"
