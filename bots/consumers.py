@@ -61,7 +61,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
         try:
             while self._principal and await self._is_welcome(self._principal):
                 await asyncio.sleep(RECHECK_S)
-        except Exception:
+        except Exception:  # who cannot be checked, for whatever reason, is not welcome
             logger.exception("a connection could not be checked")
         await self.close(UNAUTHENTICATED)
 

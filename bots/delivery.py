@@ -123,7 +123,7 @@ class _Flusher:
         except PlatformError as error:
             logger.info("a step of a streamed reply was refused", extra={"reason": str(error)})
             return max(error.retry_after_s or 0.0, 2 * self._stream.interval_s)
-        except Exception:
+        except Exception:  # a broken step must not end the live view; ``finish`` will tell
             logger.exception("a step of a streamed reply broke")
         return self._stream.interval_s
 

@@ -129,7 +129,7 @@ def _send(push: Message) -> bool:
         return delivery.send(push, OpenPush(push))
     except (DatabaseError, InterfaceError, LeaseLost):
         raise
-    except Exception as error:
+    except Exception as error:  # the outermost loop: one broken push must not block those behind it for ever
         logger.exception("a push broke", extra={"message_id": str(push.pk)})
         return delivery.postpone_or_fail(push, PlatformError(f"unexpected {type(error).__name__}"))
 

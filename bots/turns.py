@@ -91,7 +91,7 @@ def _turn(question: Message, lease: Lease) -> bool:
         return False
     except (DatabaseError, InterfaceError, LeaseLost):
         raise
-    except Exception as error:
+    except Exception as error:  # the outermost loop: one broken turn must not block its conversation for ever
         logger.exception("a turn broke", extra={"message_id": str(question.pk)})
         return delivery.postpone_or_fail(question, PlatformError(f"unexpected {type(error).__name__}"))
 
