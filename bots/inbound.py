@@ -69,7 +69,7 @@ class _Pulse:
                 heard, self._heard = self._heard, set()
             try:
                 Endpoint.objects.filter(pk__in=heard).update(last_event_at=timezone.now())
-            except Exception:
+            except Exception:  # the next flush may work; this thread must live
                 logger.warning("when endpoints were last heard was not written", exc_info=True)
             finally:
                 connection.close()

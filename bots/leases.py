@@ -140,7 +140,7 @@ class _Watcher:
                 if time.monotonic() - renewed_at >= RENEW_S:
                     self._renew()
                     renewed_at = time.monotonic()
-            except Exception:
+            except Exception:  # the one watcher must outlive whatever happens
                 logger.warning("leases could not be renewed", exc_info=True)
                 close_old_connections()
             time.sleep(LOOK_S)

@@ -122,7 +122,7 @@ class _Outbox:
             group, event = await self._waiting.get()
             try:
                 await layer.group_send(group, event)
-            except Exception:
+            except Exception:  # followers look at the database every few seconds: nothing is lost
                 logger.warning("a live update could not be sent", exc_info=True)
 
 
