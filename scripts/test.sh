@@ -8,7 +8,7 @@ pytest() { .venv/bin/python -m pytest -q -m "not long" "$@"; }
 echo "-- on SQLite --"
 pytest -n 2 --dist loadfile --ignore tests/browser --ignore tests/bots/e2e
 echo "-- whole sites, and a browser --"
-pytest -n 2 --dist loadgroup tests/browser tests/bots/e2e
+pytest -n 2 --dist loadfile tests/browser tests/bots/e2e
 if [ -n "${TEST_POSTGRES_URL:-}" ]; then
   echo "-- once more on PostgreSQL --"
   # The product's threads keep their connections: they are still open when a test, or the test database, ends.

@@ -9,7 +9,6 @@ from tests.browser.conftest import OpenPage
 from tests.servers.model_service import ModelService, Script
 from tests.servers.site import Site
 
-pytestmark = pytest.mark.xdist_group("browser")
 SIZES = pytest.mark.parametrize("size", ["desk", "phone"])
 MARKDOWN = ["Sure: ", "**bold**", " and `code`", "\n\n```\n<b>no markup</b>\n```\n", "\n- one\n", "- two"]
 LISTS = [

@@ -9,6 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from scripts import servers
 from tests.conftest import server_url
 from tests.integrations.feishu.fake_feishu import FakeFeishu
 from tests.servers.model_service import ModelService
@@ -33,7 +34,7 @@ def site(
 ) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("site")
     shape: str = request.param
-    env = {} if shape == "embedded" else production_env()
+    env = {} if shape == "embedded" else production_env(request.getfixturevalue("own_redis"))
     made = Site(folder / "data", MODEL_ENDPOINT=service.base_url, MODEL_API_KEY=service.api_key, MODEL_NAME="m", **env)
     made.data_dir.mkdir()
     try:
@@ -42,14 +43,23 @@ def site(
         made.close()
 
 
-def production_env() -> dict[str, str]:
+@pytest.fixture(scope="module")
+def own_redis() -> Iterator[str]:
+    """A Redis for one site: two sites on one would take each other's doorbells."""
+    server_url("TEST_REDIS_URL", "Redis")
+    with servers.redis() as url:
+        assert url
+        yield url
+
+
+def production_env(redis_url: str) -> dict[str, str]:
     name = f"e2e_{secrets.token_hex(4)}"
     server = server_url("TEST_POSTGRES_URL", "PostgreSQL")
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
     return {
         "DATABASE_URL": f"{server.rpartition('/')[0]}/{name}",
-        "REDIS_URL": server_url("TEST_REDIS_URL", "Redis"),
+        "REDIS_URL": redis_url,
         "SECRET_KEY": secrets.token_urlsafe(64),
         "FIELD_ENCRYPTION_KEYS": secrets.token_urlsafe(32) + "=",
     }

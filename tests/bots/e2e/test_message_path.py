@@ -15,8 +15,6 @@ from tests.integrations.feishu.fake_feishu import FakeFeishu
 from tests.servers.model_service import ModelService, Script
 from tests.servers.site import Site, create, random_name, until
 
-pytestmark = pytest.mark.xdist_group("e2e")
-
 
 class Talk:
     """One Feishu app joined to a bot of the site, and one person in a direct chat with it."""
