@@ -49,4 +49,4 @@ def queue_oldest_s() -> dict[str, float]:
 
 
 def dead_letters() -> float:
-    return float(Message.objects.filter(status__in=(Status.FAILED, Status.UNCONFIRMED)).count())
+    return float(Message.objects.dead_letters().count())

@@ -69,6 +69,16 @@ class Bot(models.Model):
     too_late_after_s = models.PositiveIntegerField(
         _("too late after, seconds"), default=900, validators=[MinValueValidator(30)]
     )
+    answers_together = models.BooleanField(
+        _("answer waiting messages together"),
+        default=False,
+        help_text=_("Messages that a person sends while the bot is still busy get one common answer."),
+    )
+    max_waiting = models.PositiveIntegerField(
+        _("most waiting messages"),
+        default=1000,
+        help_text=_("With more than this waiting, the bot says that it is busy instead of answering. 0: no limit."),
+    )
     allowed_link_hosts = models.JSONField(_("hosts that links may lead to"), default=list, blank=True)
     rate_limit_per_user_per_minute = models.PositiveIntegerField(
         _("messages per person and minute"), default=20, help_text=_("0: no limit.")
@@ -107,12 +117,28 @@ class Endpoint(models.Model):
         WEBHOOK = "webhook", _("the platform calls us (webhook)")
         STREAM = "stream", _("we hold a long connection")
 
+    class UnconfirmedPolicy(models.TextChoices):
+        ASK = "ask", _("leave it to the admin (never twice)")
+        SEND_AGAIN = "send_again", _("send it again (never lost)")
+
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     bot = models.ForeignKey(Bot, models.CASCADE, related_name="endpoints", verbose_name=_("bot"))
     credential = models.ForeignKey(
         PlatformCredential, models.PROTECT, related_name="endpoints", verbose_name=_("credential")
     )
     mode = models.CharField(_("mode"), max_length=10, choices=Mode.choices, default=Mode.WEBHOOK)
+    unconfirmed_policy = models.CharField(
+        _("when nobody knows whether a message arrived"),
+        max_length=10,
+        choices=UnconfirmedPolicy.choices,
+        default=UnconfirmedPolicy.ASK,
+        help_text=_("Only for messages that the platform gives no id for: DingTalk's plain messages."),
+    )
+    rate_limit_per_minute = models.PositiveIntegerField(
+        _("callbacks per minute"),
+        default=0,
+        help_text=_("More are refused with 429, and the platform delivers them later. 0: no limit."),
+    )
     is_enabled = models.BooleanField(_("enabled"), default=True)
     key = EncryptedTextField(_("address key"), default=new_endpoint_key, editable=False)
     key_hash = models.CharField(max_length=64, unique=True, editable=False)

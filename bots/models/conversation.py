@@ -65,6 +65,11 @@ class MessageQuerySet(models.QuerySet["Message"]):
     def due(self, now: datetime) -> MessageQuerySet:
         return self.waiting().filter(Q(next_attempt_at__isnull=True) | Q(next_attempt_at__lte=now))
 
+    def dead_letters(self) -> MessageQuerySet:
+        """What nobody will try again by itself and no admin has put away: failed questions, pushes and sends."""
+        own = Q(role=Message.Role.USER) | Q(reply_to__isnull=True)
+        return self.filter(own, status__in=Message.DEAD, discarded_at__isnull=True)
+
 
 class Message(models.Model):
     """What a person said, or what the bot said (``reply_to`` names the question, unless it was pushed)."""
@@ -84,6 +89,8 @@ class Message(models.Model):
         IGNORED = "ignored", _("ignored")
 
     WAITING = (Status.RECEIVED, Status.ANSWERING, Status.ANSWERED)
+
+    DEAD = (Status.FAILED, Status.UNCONFIRMED)
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     conversation = models.ForeignKey(Conversation, models.CASCADE, related_name="messages")
@@ -106,6 +113,9 @@ class Message(models.Model):
     attempts = models.PositiveSmallIntegerField(_("attempts"), default=0)
     next_attempt_at = models.DateTimeField(null=True, blank=True)
     error = models.CharField(_("error"), max_length=500, blank=True)
+    discarded_at = models.DateTimeField(
+        null=True, blank=True, help_text="When an admin put away what failed: it is no dead letter any more."
+    )
     holders = models.PositiveIntegerField(default=0, help_text="Of a reply: workers that held it; fences its sends.")
     prompt_tokens = models.PositiveIntegerField(default=0)
     completion_tokens = models.PositiveIntegerField(default=0)
@@ -136,6 +146,11 @@ class Message(models.Model):
                 fields=["next_attempt_at", "received_at"],
                 condition=Q(status="answered", role="assistant", reply_to__isnull=True),
                 name="push_waiting",
+            ),
+            models.Index(
+                fields=["-received_at"],
+                condition=Q(status__in=["failed", "unconfirmed"], discarded_at__isnull=True),
+                name="message_dead",
             ),
             models.Index(fields=["-received_at", "-id"], name="message_newest"),
             models.Index(fields=["sender_id", "received_at"], name="message_of_sender"),
