@@ -11,11 +11,11 @@ from typing import Any
 
 from django.db.models import Q
 from django.utils import timezone
-from django.utils.translation import gettext as _
 
-from bots import prompt
+from bots import prompt, together
 from bots.leases import Lease
 from bots.models import Bot, Message
+from bots.sentences import say
 from bots.text import storable
 from inference.base import ChatMessage, Finish, GenRequest, Usage
 from inference.errors import BadRequest, InferenceError, QueueFull
@@ -72,7 +72,7 @@ def request_for(question: Message, bot: Bot) -> GenRequest:
         given = [ChatMessage(m["role"], m["text"], _images(m)) for m in wanted["messages"]]
         messages = prompt.from_client(bot.system_prompt, given)
     else:
-        messages = prompt.build(bot.system_prompt, history(question, bot), question.text)
+        messages = prompt.build(bot.system_prompt, history(question, bot), together.text_of(question))
     limits = {"temperature": bot.temperature, "top_p": bot.top_p, "max_tokens": bot.max_tokens}
     return GenRequest(
         id=f"{question.pk}.{question.attempts}",
@@ -95,7 +95,7 @@ def history(question: Message, bot: Bot) -> list[prompt.Turn]:
     )
     if question.conversation.context_started_at:
         asked = asked.filter(received_at__gte=question.conversation.context_started_at)
-    newest = list(asked.order_by("-received_at", "-pk")[: bot.history_messages])
+    newest = [m for m in asked.order_by("-received_at", "-pk")[: bot.history_messages] if _is_remembered(m)]
     replies = {m.reply_to_id: m for m in Message.objects.filter(reply_to__in=newest, is_current=True)}
     turns = []
     for message in reversed(newest):
@@ -105,25 +105,17 @@ def history(question: Message, bot: Bot) -> list[prompt.Turn]:
     return turns[-bot.history_messages :] if bot.history_messages else []
 
 
+def _is_remembered(message: Message) -> bool:
+    """Not what was said to the machinery, nor by it."""
+    return message.details.get("kind") not in ("command", "busy")
+
+
 def failed(bot: Bot, reason: str, *, is_our_fault: bool = True, begun: str = "", usage: Usage | None = None) -> Answer:
     """A polite word instead of an answer; the reason stays inside."""
     logger.warning("the model did not answer", extra={"model": bot.model.name, "reason": reason})
     apology = say("model_failed" if is_our_fault else "bad_question")
     text = f"{begun}\n\n{apology}" if begun else apology
     return Answer(text, "error", usage or Usage(), error=reason or "the model did not answer")
-
-
-def say(what: str) -> str:
-    """A fixed sentence to a person, in the site's language."""
-    return {
-        "model_failed": _("Sorry, I cannot answer right now. Please ask me again later."),
-        "bad_question": _("Sorry, I cannot work with this message. It may be too long: please shorten it."),
-        "too_late": _("Sorry, I could not answer your message in time. Please ask again if you still need an answer."),
-        "unsupported": _("Sorry, I can only read text so far. Please write your question."),
-        "too_many": _("You are writing faster than I may answer. Please wait a minute."),
-        "too_much_today": _("You have used up today's allowance. Please come back tomorrow."),
-        "stopped": _("(stopped)"),
-    }[what]
 
 
 def _signed(text: str, bot: Bot) -> str:

@@ -13,7 +13,7 @@ from channels.db import DatabaseSyncToAsync
 from channels.generic.websocket import AsyncWebsocketConsumer
 
 from bots import intake, web
-from bots.errors import NotStored
+from bots.errors import Busy, NotStored
 from bots.following import Piece, Settled, follow
 from bots.models import Bot, Conversation
 from clawdbot_site.security.authentication import (
@@ -127,6 +127,9 @@ class ChatConsumer(AsyncWebsocketConsumer):
             accepted = await asyncio.wrap_future(intake.accept(item))
         except NotStored:
             await self._error("not_stored", "The message could not be stored. Please send it again.", id=own_id)
+            return
+        except Busy as error:
+            await self._error("busy", str(error), id=own_id)
             return
         await self._say(type="accepted", id=own_id, message_id=str(accepted.message_id))
         task = asyncio.create_task(self._stream(accepted.message_id))

@@ -16,8 +16,9 @@ from datetime import timedelta
 from django.db import connection, transaction
 from django.utils import timezone
 
+from bots import together
 from bots.journal import DatabaseJournal
-from bots.models import Bot, Message
+from bots.models import Bot, DeliveryStep, Endpoint, Message
 from integrations.base import Credentials, ReplyStream, ReplyTarget
 from integrations.errors import OutcomeUnknown, PlatformError
 from integrations.registry import adapter_for
@@ -138,6 +139,9 @@ def send(question: Message, open_reply: OpenReply) -> bool:
     try:
         open_reply.finish(open_reply.reply.text)
     except OutcomeUnknown as error:
+        if _sends_again(question):
+            make_repeatable(open_reply.reply, "sent again, as the endpoint is set to")
+            return postpone_or_fail(question, PlatformError(str(error)))
         settle(question, open_reply.reply, Status.UNCONFIRMED, str(error))
     except PlatformError as error:
         return postpone_or_fail(question, error)
@@ -145,6 +149,22 @@ def send(question: Message, open_reply: OpenReply) -> bool:
         question.timings["deliver"] = round((time.monotonic() - started) * 1000)
         settle(question, open_reply.reply, Status.FAILED if question.error else Status.DELIVERED, question.error)
     return True
+
+
+def _sends_again(question: Message) -> bool:
+    endpoint = question.conversation.endpoint
+    return endpoint is not None and endpoint.unconfirmed_policy == Endpoint.UnconfirmedPolicy.SEND_AGAIN
+
+
+def make_repeatable(reply: Message, reason: str) -> None:
+    """Calls without a confirmed effect may be made anew: whoever decides so accepts that one may show twice."""
+    unconfirmed = reply.steps.exclude(state=DeliveryStep.State.DONE)
+    unconfirmed.update(state=DeliveryStep.State.REFUSED, reason=reason, finished_at=timezone.now())
+
+
+def is_unseen(reply: Message) -> bool:
+    """Whether surely nobody has seen anything of it."""
+    return not reply.steps.exclude(state=DeliveryStep.State.REFUSED).exists()
 
 
 def postpone_or_fail(question: Message, error: PlatformError) -> bool:
@@ -179,6 +199,7 @@ def settle(question: Message, reply: Message | None, status: str, error: str = "
         if reply:
             reply.status, reply.delivered_at = status, question.delivered_at
             reply.save(update_fields=["status", "delivered_at"])
+        together.settle(question)
     live.settle(str(question.pk))
     _count(question)
 

@@ -26,7 +26,19 @@ def handle(endpoint: Endpoint, event: Inbound) -> intake.Draft | None:
     if not isinstance(event, IncomingMessage):
         return None
     pin_company(endpoint.credential, event)
-    return intake.draft(endpoint, event)
+    item = intake.draft(endpoint, event)
+    if item and item.details.get("command") == "stop":
+        stop(item)
+    return item
+
+
+def stop(item: intake.Draft) -> None:
+    """Cancel at once what is being answered there; the word that it was done comes in its turn. Repeats do nothing."""
+    known = Message.objects.filter(platform=item.platform, app_id=item.app_id, external_id=item.external_id)
+    if not known.exists():
+        place = {"bot": item.bot_id, "source": item.source, "scope_key": item.scope_key}
+        asked = Message.objects.filter(**{f"conversation__{name}": value for name, value in place.items()})
+        item.details["stopped"] = turns.request_cancel(asked)
 
 
 def recall(credential: PlatformCredential, message_id: str) -> None:

@@ -19,8 +19,9 @@ from uuid import UUID
 from django.db import InterfaceError, OperationalError, close_old_connections, connection, transaction
 from django.utils import timezone
 
-from bots import doorbell
-from bots.errors import NotStored
+from bots import backlog, doorbell
+from bots.commands import command_in
+from bots.errors import Busy, NotStored
 from bots.models import Bot, Conversation, Endpoint, Message
 from integrations.base import IncomingMessage
 from integrations.mentions import resolve
@@ -49,6 +50,7 @@ class Draft:
     sender_id: str = ""
     sender_name: str = ""
     session_url: str = field(default="", repr=False)
+    most_waiting: int = 0  # of the bot; 0: no limit
     details: dict[str, Any] = field(default_factory=dict)
     id: UUID = field(default_factory=uuid7)
     received_at: datetime = field(default_factory=timezone.now)
@@ -79,6 +81,7 @@ def draft(endpoint: Endpoint, incoming: IncomingMessage) -> Draft | None:
     if is_addressed is False:
         return None
     target = incoming.target
+    command = command_in(text) if incoming.kind == "text" else None
     return Draft(
         bot_id=bot.pk,
         queue=bot.model.queue,
@@ -94,8 +97,10 @@ def draft(endpoint: Endpoint, incoming: IncomingMessage) -> Draft | None:
         sender_id=incoming.sender_id,
         sender_name=incoming.sender_name,
         session_url=target.webhook_url,
+        most_waiting=bot.max_waiting,
         details={
-            "kind": incoming.kind,
+            "kind": "command" if command else incoming.kind,
+            **({"command": command} if command else {}),
             "is_addressed": is_addressed,
             "mentions": [asdict(mention) for mention in incoming.mentions],
             "attachments": [asdict(attachment) for attachment in incoming.attachments],
@@ -156,6 +161,7 @@ class _Writer:
     def _store(self, batch: list[_Waiting]) -> None:
         close_old_connections()
         try:
+            batch = [waiting for waiting in batch if _is_welcome(waiting)]
             accepted = store([waiting.draft for waiting in batch])
         except Exception as error:  # noqa: BLE001  (the one writer must outlive whatever a message holds)
             self._store_one_by_one(batch, error)
@@ -178,14 +184,29 @@ class _Writer:
 _writer = _Writer()
 
 
+def _is_welcome(waiting: _Waiting) -> bool:
+    """False when too much waits already: a program is refused; a person in a chat is told so, without the model."""
+    draft = waiting.draft
+    if draft.details.get("kind") == "command" or not backlog.is_full(draft.bot_id, draft.most_waiting):
+        return True
+    if draft.platform == Conversation.Platform.WEB:
+        waiting.future.set_exception(Busy("The bot has more waiting messages than it can answer soon."))
+        return False
+    draft.details["kind"] = "busy"
+    return True
+
+
 def _ring(batch: Sequence[_Waiting], accepted: Sequence[Accepted]) -> None:
     for waiting, outcome in zip(batch, accepted, strict=True):
         if outcome.is_new:
-            doorbell.ring(outcome.conversation_id, waiting.draft.queue)
+            needs_model = waiting.draft.details.get("kind") != "busy"
+            doorbell.ring(outcome.conversation_id, waiting.draft.queue, needs_answer=needs_model)
 
 
 def store(drafts: Sequence[Draft]) -> list[Accepted]:
     """Store in one transaction, in the order given; repeats find the row of the first one."""
+    if not drafts:
+        return []
     with transaction.atomic():
         now = _database_now()
         drafts = [replace(item, received_at=now) for item in drafts]  # neighbours keep their order by id

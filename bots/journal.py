@@ -1,62 +1,97 @@
-"""The durable memory of one reply's delivery: integrations' Journal, kept in the DeliveryStep table."""
+"""The durable memory of one reply's delivery: integrations' Journal, kept in the DeliveryStep table.
+
+What this holder wrote it also keeps, so that asking costs nothing. A newer holder's writes are noticed when it matters:
+at ``intend`` (the row is there already) and by the fence at every change.
+"""
 
 from __future__ import annotations
 
 from uuid import UUID, uuid5
 
+from django.db import IntegrityError, transaction
 from django.db.models import F, QuerySet
 from django.utils import timezone
 
+from bots.errors import LeaseLost
 from bots.models import DeliveryStep, Message
 from integrations.base import Step
 
+State = DeliveryStep.State
+
 
 class DatabaseJournal:
-    """Opened once by each worker that holds the reply; ``fence`` counts them."""
+    """Opened once by each worker that holds the reply. A new reply's row is written with its first intent."""
 
     def __init__(self, reply: Message) -> None:
-        Message.objects.filter(pk=reply.pk).update(holders=F("holders") + 1)
-        reply.refresh_from_db(fields=["holders"])
+        self._reply = reply
         self.reply_id, self.fence = str(reply.pk), reply.holders
+        is_new = reply._state.adding
+        self._steps = {} if is_new else {row.name: row for row in DeliveryStep.objects.filter(message=reply)}
 
     def find(self, name: str) -> Step | None:
-        row = self._rows(name).first()
+        row = self._steps.get(name)
         return _value(row) if row else None
 
     def intend(self, name: str) -> Step:
-        row, is_new = DeliveryStep.objects.get_or_create(
-            message_id=UUID(self.reply_id),
-            name=name,
-            defaults={
-                "key": uuid5(UUID(self.reply_id), name).hex,
-                "fence": self.fence,
-                "first_tried_at": timezone.now(),
-            },
-        )
-        if row.state == DeliveryStep.State.REFUSED:
-            is_new = bool(self._again(row))
+        row = self._steps.get(name)
+        if row is None:
+            row, is_new = self._first(name)
+        else:
+            is_new = row.state == State.REFUSED and self._again(row)
+        self._steps[name] = row
         return _value(row, is_new=is_new)
 
-    def _again(self, row: DeliveryStep) -> int:
+    def _first(self, name: str) -> tuple[DeliveryStep, bool]:
+        key = uuid5(self._reply.pk, name).hex
+        row = DeliveryStep(message=self._reply, name=name, key=key, fence=self.fence, first_tried_at=timezone.now())
+        try:
+            with transaction.atomic():
+                ensure_stored(self._reply)
+                row.save(force_insert=True)
+        except IntegrityError:  # another holder was first
+            return DeliveryStep.objects.get(message=self._reply, name=name), False
+        return row, True
+
+    def _again(self, row: DeliveryStep) -> bool:
         """A refused call had no effect: it may be made anew, as if for the first time."""
-        refused = self._rows(row.name).filter(state=DeliveryStep.State.REFUSED)  # of two holders only one begins anew
-        row.state, row.first_tried_at, row.fence = DeliveryStep.State.INTENDED, timezone.now(), self.fence
-        return refused.update(state=row.state, first_tried_at=row.first_tried_at, fence=row.fence)
+        refused = self._rows(row.name).filter(state=State.REFUSED)  # of two holders only one begins anew
+        row.state, row.first_tried_at, row.fence = State.INTENDED, timezone.now(), self.fence
+        return bool(refused.update(state=row.state, first_tried_at=row.first_tried_at, fence=row.fence))
 
     def done(self, name: str, remote_id: str = "") -> None:
-        self._settle(name, DeliveryStep.State.DONE, remote_id=remote_id)
+        self._settle(name, State.DONE, remote_id=remote_id)
 
     def refused(self, name: str, reason: str) -> None:
-        if self.find(name) is None:
+        if name not in self._steps:
             self.intend(name)
-        self._settle(name, DeliveryStep.State.REFUSED, reason=reason[:300])
+        self._settle(name, State.REFUSED, reason=reason[:300])
 
-    def _settle(self, name: str, state: str, **values: str) -> int:
+    def _settle(self, name: str, state: State, **values: str) -> None:
         mine = self._rows(name).filter(fence__lte=self.fence)  # a late holder changes nothing of a newer one's
-        return mine.update(state=state, finished_at=timezone.now(), **values)
+        mine.update(state=state, finished_at=timezone.now(), **values)
+        row = self._steps[name]
+        row.state, row.remote_id = state, values.get("remote_id", row.remote_id)
 
     def _rows(self, name: str) -> QuerySet[DeliveryStep]:
-        return DeliveryStep.objects.filter(message_id=self.reply_id, name=name)
+        return DeliveryStep.objects.filter(message_id=UUID(self.reply_id), name=name)
+
+
+def held(reply: Message) -> Message:
+    """Note that one more worker holds it."""
+    Message.objects.filter(pk=reply.pk).update(holders=F("holders") + 1)
+    reply.refresh_from_db(fields=["holders"])
+    return reply
+
+
+def ensure_stored(reply: Message) -> None:
+    """Raises LeaseLost when another worker has begun a reply to the same question meanwhile."""
+    if not reply._state.adding:
+        return
+    try:
+        with transaction.atomic():
+            reply.save(force_insert=True)
+    except IntegrityError:
+        raise LeaseLost("another worker began to reply") from None
 
 
 def _value(row: DeliveryStep, *, is_new: bool = False) -> Step:

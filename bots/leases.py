@@ -33,8 +33,9 @@ OWNER = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"[:64]
 class Lease:
     """A conversation held by this thread."""
 
-    def __init__(self, conversation_id: UUID, fence: int, good_until_s: float) -> None:
-        self.conversation_id, self.fence = conversation_id, fence
+    def __init__(self, conversation: Conversation, good_until_s: float) -> None:
+        self.conversation = conversation  # with its bot, model, endpoint and credential, as they were at the claim
+        self.conversation_id, self.fence = conversation.pk, conversation.lease_fence
         self.good_until_s = good_until_s  # monotonic, from before the claim was asked for: never after its lapse
         self._lost = threading.Event()
         self._message_id: UUID | None = None
@@ -92,8 +93,8 @@ def _claim(conversation_id: UUID) -> Lease | None:
     )
     if not claimed:
         return None
-    fence = Conversation.objects.values_list("lease_fence", flat=True).get(pk=conversation_id)
-    return Lease(conversation_id, fence, asked_at_s + LAPSE_S)
+    conversation = Conversation.objects.select_related("bot__model", "endpoint__credential").get(pk=conversation_id)
+    return Lease(conversation, asked_at_s + LAPSE_S)
 
 
 def _held(lease: Lease) -> QuerySet[Conversation]:

@@ -1,17 +1,25 @@
-"""How much one person may ask of one bot. Counted from the messages themselves: nothing to keep in step."""
+"""How much one person may ask of one bot (counted from the messages themselves: nothing to keep in step), and how many
+callbacks an endpoint may take (counted in the cache, shared by all web processes).
+"""
 
 from __future__ import annotations
 
+import logging
+import time
 from datetime import timedelta
 
+from django.core.cache import cache
 from django.db.models import F, Sum
 from django.utils import timezone
+from redis.exceptions import RedisError
 
-from bots.models import Message
+from bots.models import Endpoint, Message
+
+logger = logging.getLogger(__name__)
 
 
 def refusal(question: Message) -> str | None:
-    """The name of the sentence to answer with (answering.say), or None when the person may ask."""
+    """The name of the sentence to answer with (bots/sentences.py), or None when the person may ask."""
     bot = question.conversation.bot
     if not question.sender_id:
         return None
@@ -28,3 +36,18 @@ def refusal(question: Message) -> str | None:
         if (used or 0) >= bot.daily_tokens_per_user:
             return "too_much_today"
     return None
+
+
+def endpoint_pause_s(endpoint: Endpoint) -> int:
+    """How long the platform should wait when an endpoint has had its callbacks of this minute; 0: it may go on."""
+    if not endpoint.rate_limit_per_minute:
+        return 0
+    minute, second = divmod(int(time.time()), 60)
+    key = f"callbacks:{endpoint.pk.hex}:{minute}"
+    try:
+        cache.add(key, 0, 120)
+        count = cache.incr(key)
+    except (RedisError, ValueError):  # ValueError: the counter was dropped in between
+        logger.warning("callbacks are not counted: the cache cannot be reached")
+        return 0
+    return 60 - second if count > endpoint.rate_limit_per_minute else 0

@@ -6,20 +6,17 @@ A push is a Message with role ``assistant`` and no ``reply_to``, in a conversati
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
 from typing import Any
 from uuid import UUID
 
 from django.db import DatabaseError, InterfaceError, transaction
-from django.db.models import Exists, OuterRef, Q
-from django.db.models.functions import Now
 from django.utils import timezone
 
 from bots import delivery, doorbell, leases
 from bots.errors import LeaseLost
-from bots.journal import DatabaseJournal
+from bots.journal import DatabaseJournal, held
 from bots.models import Conversation, Endpoint, Message
 from bots.models.conversation import MessageQuerySet
 from bots.text import storable
@@ -30,7 +27,6 @@ from monitoring import audit
 
 logger = logging.getLogger(__name__)
 LONGEST_KEY = 128
-SWEEP_MOST = 500
 
 
 # -- taking one --
@@ -149,19 +145,9 @@ class OpenPush(delivery.OpenReply):
     """A push on its way: it is its own question and reply, and nothing of it is shown before it is complete."""
 
     def __init__(self, push: Message) -> None:
-        self.question = self.reply = push
+        self.question = self.reply = held(push)
 
     def finish(self, text: str) -> None:
         """Raises PlatformError and OutcomeUnknown."""
         credentials, target = delivery.credentials_of(self.reply), delivery.target_of(self.reply)
         adapter_for(self.reply.platform).push(credentials, target, text, DatabaseJournal(self.reply))
-
-
-def due() -> Iterator[UUID]:
-    """Conversations with pushes that are due and that nobody holds, for the sweeper to ring for."""
-    now = timezone.now()
-    is_free = Q(conversation__lease_until__isnull=True) | Q(conversation__lease_until__lt=Now())
-    in_backoff = waiting().filter(conversation=OuterRef("conversation"), next_attempt_at__gt=now)
-    is_due = Q(next_attempt_at__isnull=True) | Q(next_attempt_at__lte=now)
-    rows = waiting().filter(is_free, is_due, ~Exists(in_backoff)).values_list("conversation_id", flat=True)
-    yield from dict.fromkeys(rows[:SWEEP_MOST])

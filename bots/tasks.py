@@ -6,7 +6,7 @@ from uuid import UUID
 
 from celery import shared_task
 
-from bots import doorbell, pushes, turns
+from bots import doorbell, pushes, sweeping, turns
 from bots import workers as workers  # its signal handlers belong to every worker process
 
 
@@ -26,7 +26,7 @@ def deliver_reply(conversation_id: str) -> None:
 @shared_task(queue="default")
 def sweep() -> None:
     """Ring again for everything that waits and that nobody holds: lost doorbells, dead workers, due retries."""
-    for conversation_id, queue, needs_answer in turns.unattended():
-        doorbell.ring(conversation_id, queue, needs_answer=needs_answer)
-    for conversation_id in pushes.due():
+    for conversation_id, queue, needs_model in sweeping.questions():
+        doorbell.ring(conversation_id, queue, needs_answer=needs_model)
+    for conversation_id in sweeping.due_pushes():
         doorbell.ring(conversation_id, "delivery", needs_answer=False)

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Iterator
-from datetime import timedelta
 from uuid import UUID
 
-from django.db import DatabaseError, InterfaceError, transaction
-from django.db.models import Exists, OuterRef, Q
-from django.db.models.functions import Now
+from django.db import DatabaseError, InterfaceError
 from django.utils import timezone
 
-from bots import answering, delivery, doorbell, leases, limits
+from bots import answering, delivery, doorbell, leases, notices, replies, together
 from bots.delivery import OpenReply
 from bots.errors import LeaseLost
+from bots.journal import held
 from bots.leases import Lease
 from bots.models import Bot, Message
 from bots.models.conversation import MessageQuerySet
-from bots.text import storable
+from bots.sentences import say
 from inference.errors import QueueFull
 from integrations.base import Mention
 from integrations.errors import PlatformError
@@ -28,10 +25,7 @@ from integrations.registry import adapter_for
 
 logger = logging.getLogger(__name__)
 Status = Message.Status
-MOST_ATTEMPTS = 10  # a message that keeps killing its worker is given up
-SWEEP_AGE_S = 2.0
-SWEEP_MOST = 500
-USAGE_FIELDS = ("prompt_tokens", "completion_tokens", "finish_reason")
+READ_AHEAD = 20
 
 
 def work(conversation_id: UUID, *, may_answer: bool) -> None:
@@ -47,27 +41,34 @@ def work(conversation_id: UUID, *, may_answer: bool) -> None:
         if stopped_at is None and _is_due(conversation_id):
             continue
         if stopped_at is not None and stopped_at.status != Status.ANSWERED and not may_answer:
-            doorbell.ring(conversation_id, stopped_at.conversation.bot.model.queue)
+            doorbell.ring(conversation_id, lease.conversation.bot.model.queue)
         return
 
 
 def _work_off(lease: Lease, may_answer: bool) -> Message | None:
-    """Settle question after question; returns the one that must wait, or None when nothing is left."""
-    while (question := _oldest(lease.conversation_id)) is not None:
+    """Settle question after question; returns the one that must wait, or None when nothing was left at a look."""
+    while waiting := _waiting(lease):
+        question = waiting[0]
         lease.check()
         if question.next_attempt_at and question.next_attempt_at > timezone.now():
             return question
-        if question.status != Status.ANSWERED and not may_answer:
+        if not (may_answer or question.status == Status.ANSWERED or notices.needs_no_model(question)):
             return question
+        if lease.conversation.bot.answers_together and question.platform != "web":
+            question = together.lead(waiting)
         if not _turn(question, lease):
             return question
+        if len(waiting) == 1:
+            return None  # the caller looks once more after the release
     return None
 
 
-def _oldest(conversation_id: UUID) -> Message | None:
-    waiting = Message.objects.waiting().filter(conversation_id=conversation_id)
-    related = "conversation__bot__model", "conversation__endpoint__credential"
-    return waiting.select_related(*related).first()
+def _waiting(lease: Lease) -> list[Message]:
+    """The next questions in order, joined to the conversation as the lease knows it."""
+    waiting = list(Message.objects.waiting().filter(conversation_id=lease.conversation_id)[:READ_AHEAD])
+    for question in waiting:
+        question.conversation = lease.conversation
+    return waiting
 
 
 def _is_due(conversation_id: UUID) -> bool:
@@ -100,8 +101,8 @@ def _cancelled(question: Message) -> bool:
     """Taken back before an answer was complete. A card that already shows something is closed."""
     reply = question.replies.filter(is_current=True).first()
     if reply and reply.steps.exists():
-        open_reply = OpenReply(question, reply)
-        reply.text = reply.text or answering.say("stopped")
+        open_reply = OpenReply(question, held(reply))
+        reply.text = reply.text or say("stopped")
         reply.save(update_fields=["text"])
         try:
             open_reply.finish(reply.text)
@@ -131,11 +132,13 @@ def _is_for_us(question: Message) -> bool:
 
 
 def _answer_and_send(question: Message, lease: Lease) -> bool:
-    reply = _reply_row(question)
+    reply = replies.reply_to(question)
     open_reply = OpenReply(question, reply)
     try:
         if question.status != Status.ANSWERED:
             _answer(question, reply, open_reply, lease)
+        elif notices.is_too_late(question) and delivery.is_unseen(reply):
+            replies.store(question, reply, notices.too_late(), settles=True)
         lease.check()
         if question.status == Status.CANCELLED:
             return True
@@ -144,70 +147,20 @@ def _answer_and_send(question: Message, lease: Lease) -> bool:
         open_reply.close()
 
 
-def _reply_row(question: Message) -> Message:
-    reply, _ = Message.objects.get_or_create(
-        reply_to=question,
-        is_current=True,
-        defaults={
-            "conversation_id": question.conversation_id,
-            "role": Message.Role.ASSISTANT,
-            "status": Status.ANSWERING,
-            "platform": question.platform,
-        },
-    )
-    return reply
-
-
 def _answer(question: Message, reply: Message, open_reply: OpenReply, lease: Lease) -> None:
     _begin(question)
-    answer = _notice(question) or answering.answer(question, lease, open_reply.write)
+    answer = notices.notice(question) or answering.answer(question, lease, open_reply.write)
     lease.check()
     is_cut = answer.finish in ("cancelled", "shutdown")
-    with transaction.atomic():
-        _store_reply(reply, answer)
-        if not is_cut:
-            _store_answered(question, answer)
+    replies.store(question, reply, answer, settles=not is_cut)
     if is_cut:
         _interrupted(question, reply, open_reply)
-
-
-def _store_reply(reply: Message, answer: answering.Answer) -> None:
-    reply.text = storable(answer.text)
-    reply.received_at = reply.answered_at = timezone.now()
-    reply.status = Status.ANSWERED
-    _note_usage(reply, answer)
-    reply.save(update_fields=["text", "received_at", "answered_at", "status", *USAGE_FIELDS])
-
-
-def _store_answered(question: Message, answer: answering.Answer) -> None:
-    question.status, question.error, question.answered_at = Status.ANSWERED, answer.error[:500], timezone.now()
-    question.timings |= answer.timings
-    _note_usage(question, answer)
-    question.save(update_fields=["status", "error", "answered_at", "timings", *USAGE_FIELDS])
-
-
-def _note_usage(message: Message, answer: answering.Answer) -> None:
-    message.prompt_tokens, message.completion_tokens = answer.usage.prompt_tokens, answer.usage.completion_tokens
-    message.finish_reason = answer.finish
 
 
 def _begin(question: Message) -> None:
     question.status, question.attempts = Status.ANSWERING, question.attempts + 1
     question.timings["queue"] = answering.queue_ms(question)
     question.save(update_fields=["status", "attempts", "timings"])
-
-
-def _notice(question: Message) -> answering.Answer | None:
-    """What is said without asking the model."""
-    bot = question.conversation.bot
-    if question.attempts > MOST_ATTEMPTS:
-        return answering.failed(bot, f"given up after {MOST_ATTEMPTS} attempts that did not end")
-    if timezone.now() - question.tried_since > timedelta(seconds=bot.too_late_after_s):
-        return answering.Answer(answering.say("too_late"), "error", error="not answered in time")
-    if question.details.get("kind") == "unsupported":
-        return answering.Answer(answering.say("unsupported"), "stop")
-    refused = limits.refusal(question)
-    return answering.Answer(answering.say(refused), "stop") if refused else None
 
 
 def _interrupted(question: Message, reply: Message, open_reply: OpenReply) -> None:
@@ -217,28 +170,10 @@ def _interrupted(question: Message, reply: Message, open_reply: OpenReply) -> No
     if question.cancel_requested_at is None:
         raise LeaseLost("the answer was cut although nobody cancelled it")
     if question.platform == "web" or reply.steps.exists():
-        reply.text = reply.text or answering.say("stopped")
+        reply.text = reply.text or say("stopped")
         reply.save(update_fields=["text"])
         open_reply.finish(reply.text)
     delivery.settle(question, reply, Status.CANCELLED)
-
-
-def unattended() -> Iterator[tuple[UUID, str, bool]]:
-    """(conversation, queue, needs an answer) of what is due and held by nobody."""
-    now = timezone.now()
-    free = Q(conversation__lease_until__isnull=True) | Q(conversation__lease_until__lt=Now())
-    in_backoff = Message.objects.waiting().filter(conversation=OuterRef("conversation"), next_attempt_at__gt=now)
-    overdue = Q(received_at__lt=now - timedelta(seconds=SWEEP_AGE_S))
-    rows = (
-        Message.objects.due(now)
-        .filter(free, overdue, ~Exists(in_backoff))  # those behind a postponed one wait for it
-        .values_list("conversation_id", "conversation__bot__model__queue", "status")
-    )
-    seen: set[UUID] = set()
-    for conversation_id, queue, status in rows[:SWEEP_MOST]:
-        if conversation_id not in seen:
-            seen.add(conversation_id)
-            yield conversation_id, queue, status != Status.ANSWERED
 
 
 def request_cancel(messages: MessageQuerySet) -> int:

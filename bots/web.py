@@ -7,7 +7,7 @@ from uuid import UUID
 
 from django.utils import timezone
 
-from bots import turns
+from bots import commands, turns
 from bots.intake import Draft
 from bots.models import Bot, Conversation, Message
 from bots.text import storable
@@ -30,6 +30,7 @@ def draft(
     return Draft(
         bot_id=bot.pk,
         queue=bot.model.queue,
+        most_waiting=bot.max_waiting,
         platform=Conversation.Platform.WEB,
         source=SOURCE,
         scope_key=scope_key,
@@ -59,5 +60,4 @@ def stop_message(message_id: UUID) -> int:
 def forget(conversation: Conversation) -> None:
     """What was said before is no longer part of the context; the rows stay."""
     stop(conversation)
-    conversation.context_started_at = timezone.now()
-    conversation.save(update_fields=["context_started_at"])
+    commands.forget(conversation, timezone.now())

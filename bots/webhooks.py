@@ -22,7 +22,7 @@ from channels.exceptions import StopConsumer
 from django.db import DatabaseError
 
 from bots import inbound as inbound_events
-from bots import intake
+from bots import intake, limits
 from bots.errors import NotStored
 from bots.models import Endpoint
 from clawdbot_site.security import gate
@@ -43,10 +43,12 @@ class Answer:
     status: int
     body: Mapping[str, Any]
     outcome: str  # for the metrics
+    retry_after_s: int = 0
 
 
-def refusal(status: int, code: str, message: str) -> Answer:
-    return Answer(status, {"error": {"code": code, "message": message, "request_id": current().request_id}}, code)
+def refusal(status: int, code: str, message: str, retry_after_s: int = 0) -> Answer:
+    error = {"code": code, "message": message, "request_id": current().request_id}
+    return Answer(status, {"error": error}, code, retry_after_s)
 
 
 class WebhookConsumer(AsyncConsumer):
@@ -89,6 +91,8 @@ class WebhookConsumer(AsyncConsumer):
         headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
         if answer.status == 405:
             headers.append((b"allow", b"POST"))
+        if answer.retry_after_s:
+            headers.append((b"retry-after", str(answer.retry_after_s).encode()))
         await self.send({"type": "http.response.start", "status": answer.status, "headers": headers})
         body = json.dumps(answer.body, ensure_ascii=False).encode()
         await self.send({"type": "http.response.body", "body": body})
@@ -124,6 +128,8 @@ def _open(scope: dict[str, Any], platform: str, key: str, request: WebhookReques
         return refusal(401, "unauthenticated", "The callback is not authentic.")
     except PayloadError as error:
         return refusal(400, "bad_payload", str(error))
+    if wait_s := limits.endpoint_pause_s(endpoint):
+        return refusal(429, "too_many", "More callbacks than this endpoint may take.", retry_after_s=wait_s)
     inbound_events.heard_from(endpoint)
     if isinstance(inbound, Challenge):
         return Answer(200, inbound.answer, "challenge")

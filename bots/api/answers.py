@@ -14,14 +14,15 @@ from channels.db import DatabaseSyncToAsync
 from django.db import connection
 from django.http import StreamingHttpResponse
 from django.utils.translation import gettext_lazy as _
-from rest_framework.exceptions import APIException
+from rest_framework.exceptions import APIException, Throttled
 from rest_framework.request import Request
 
-from bots import answering, intake, limits, web
-from bots.errors import NotStored
+from bots import intake, limits, web
+from bots.errors import Busy, NotStored
 from bots.following import Piece, Settled, follow
 from bots.intake import Accepted, Draft
 from bots.models import Bot, Message
+from bots.sentences import say
 from clawdbot_site.security.authentication import Principal
 
 LONGEST_S = 900.0
@@ -73,9 +74,11 @@ def sender_of(principal: Principal, user: str) -> str:
 
 
 def keep(item: Draft) -> Accepted:
-    """Store the question durably. Raises NotKept."""
+    """Store the question durably. Raises NotKept, and Throttled when too much waits for the bot."""
     try:
         return intake.accept(item).result(STORE_S)
+    except Busy as error:
+        raise Throttled(error.retry_after_s, str(error)) from None
     except (NotStored, FutureTimeout):
         raise NotKept from None
 
@@ -152,7 +155,7 @@ def release_connection() -> None:
 def check(settled: Settled) -> None:
     """Raise ModelFailed or OverLimit, with the words for the person, when the end is no answer."""
     if settled.is_failure:
-        raise ModelFailed(settled.text or answering.say("model_failed"))
+        raise ModelFailed(settled.text or say("model_failed"))
     if refusal_of(settled.question):
         raise OverLimit(settled.text)
 

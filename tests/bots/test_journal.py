@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bots.journal import DatabaseJournal
+from bots.journal import DatabaseJournal, held
 from bots.models import Message
 from tests import factories
 
@@ -18,7 +18,7 @@ def reply() -> Message:
 
 
 def test_each_holder_has_a_higher_fence(reply):
-    assert [DatabaseJournal(reply).fence for _ in range(3)] == [1, 2, 3]
+    assert [DatabaseJournal(held(reply)).fence for _ in range(3)] == [1, 2, 3]
 
 
 def test_the_same_step_keeps_its_key_whoever_asks(reply):

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from bots import turns
+from bots import sweeping, turns
 from bots.models import Message
 from tests import factories
 
@@ -124,4 +124,4 @@ def test_the_sweeper_finds_what_nobody_holds():
         lease_owner="alive", lease_until=timezone.now() + timedelta(seconds=10)
     )
 
-    assert list(turns.unattended()) == [(question.conversation_id, "inference", True)]
+    assert list(sweeping.questions()) == [(question.conversation_id, "inference", True)]

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from bots import answering, intake, leases, turns
+from bots import answering, intake, leases, notices, sweeping, turns
 from bots.errors import LeaseLost
 from bots.models import Conversation, Message
 from inference.base import Delta, Engine, EngineStats, GenRequest, Reply, Result, Timings, Usage
@@ -67,7 +67,7 @@ def work(question: Message) -> Message:
 def test_standing_in_line_for_a_full_engine_is_no_attempt(engine):
     engine.outcome, question = QueueFull("busy"), factories.web_question()
 
-    for _ in range(turns.MOST_ATTEMPTS + 5):
+    for _ in range(notices.MOST_ATTEMPTS + 5):
         work(question)
 
     assert (question.status, question.attempts) == ("answering", 0)
@@ -128,7 +128,7 @@ def test_a_caller_who_leaves_does_not_stop_the_intake():
 
 
 def test_what_waits_behind_a_postponed_question_does_not_crowd_out_the_sweeper(monkeypatch):
-    monkeypatch.setattr(turns, "SWEEP_MOST", 3)
+    monkeypatch.setattr(sweeping, "MOST", 3)
     old, bot = timezone.now() - timedelta(minutes=5), factories.bot()
     factories.web_question(
         bot, scope_key="busy", received_at=old, next_attempt_at=timezone.now() + timedelta(minutes=5)
@@ -137,7 +137,7 @@ def test_what_waits_behind_a_postponed_question_does_not_crowd_out_the_sweeper(m
         factories.web_question(bot, scope_key="busy", received_at=old + timedelta(seconds=1))
     lost = factories.web_question(bot, scope_key="lost", received_at=old + timedelta(seconds=2))
 
-    assert [found for found, _, _ in turns.unattended()] == [lost.conversation_id]
+    assert [found for found, _, _ in sweeping.questions()] == [lost.conversation_id]
 
 
 def group_question(**details: object) -> Message:

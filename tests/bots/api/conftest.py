@@ -81,7 +81,7 @@ def work_off() -> None:
     waiting: Any = Message.objects.due(timezone.now()).values_list("conversation_id", flat=True)
     for conversation_id in list(waiting):
         turns.work(conversation_id, may_answer=True)
-    for conversation_id in list(pushes.due()):
+    for conversation_id in list(sweeping.due_pushes()):
         pushes.work(conversation_id)
 
 

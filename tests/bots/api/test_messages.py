@@ -134,7 +134,7 @@ def test_a_push_that_is_slowed_down_waits_for_its_time(rest, endpoint, feishu):
     work_off()
     waiting = Message.objects.get()
     assert (waiting.status, waiting.next_attempt_at > timezone.now()) == ("answered", True)
-    assert list(pushes.due()) == []
+    assert list(sweeping.due_pushes()) == []
 
     feishu._faults.clear()
     Message.objects.update(next_attempt_at=timezone.now() - timedelta(seconds=1))

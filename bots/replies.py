@@ -1,0 +1,71 @@
+"""The row of a reply: found or begun, stored with what the model said, and who held it.
+
+A first try begins without a row: it is written with the first intent to show something, or with the answer, whichever
+comes first. So most answers cost one insert.
+"""
+
+from __future__ import annotations
+
+from django.db import transaction
+from django.utils import timezone
+
+from bots.answering import Answer
+from bots.journal import ensure_stored, held
+from bots.models import Message
+from bots.text import storable
+
+Status = Message.Status
+USAGE_FIELDS = ("prompt_tokens", "completion_tokens", "finish_reason")
+
+
+def reply_to(question: Message) -> Message:
+    """The question's current reply, held once more: ``holders`` fences what this worker sends."""
+    reply = None if _is_first_try(question) else question.replies.filter(is_current=True).first()
+    return held(reply) if reply else _begun(question)
+
+
+def _is_first_try(question: Message) -> bool:
+    is_untouched = question.status == Status.RECEIVED and question.attempts == 0
+    return is_untouched and "retried_at" not in question.details
+
+
+def _begun(question: Message) -> Message:
+    return Message(
+        conversation=question.conversation,
+        reply_to=question,
+        role=Message.Role.ASSISTANT,
+        status=Status.ANSWERING,
+        platform=question.platform,
+        holders=1,
+    )
+
+
+def store(question: Message, reply: Message, answer: Answer, *, settles: bool) -> None:
+    """Keep what the model said; with ``settles`` the question counts as answered in the same transaction."""
+    reply.text = storable(answer.text)
+    reply.received_at = reply.answered_at = timezone.now()
+    reply.status = Status.ANSWERED
+    _note_usage(reply, answer)
+    with transaction.atomic():
+        _save(reply, ["text", "received_at", "answered_at", "status", *USAGE_FIELDS])
+        if settles:
+            _store_answered(question, answer)
+
+
+def _save(reply: Message, fields: list[str]) -> None:
+    if reply._state.adding:
+        ensure_stored(reply)
+    else:
+        reply.save(update_fields=fields)
+
+
+def _store_answered(question: Message, answer: Answer) -> None:
+    question.status, question.error, question.answered_at = Status.ANSWERED, answer.error[:500], timezone.now()
+    question.timings |= answer.timings
+    _note_usage(question, answer)
+    question.save(update_fields=["status", "error", "answered_at", "timings", *USAGE_FIELDS])
+
+
+def _note_usage(message: Message, answer: Answer) -> None:
+    message.prompt_tokens, message.completion_tokens = answer.usage.prompt_tokens, answer.usage.completion_tokens
+    message.finish_reason = answer.finish

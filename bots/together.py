@@ -1,0 +1,62 @@
+"""One answer for several messages that a person sent while the bot was still busy (a setting of the bot).
+
+The newest of them is the one that is answered; it names the others, and they end as it ends. The group is fixed in one
+transaction before the model is asked, so a worker that takes over after a crash answers the same group.
+"""
+
+from __future__ import annotations
+
+from itertools import takewhile
+
+from django.db import transaction
+
+from bots.models import Message
+
+Status = Message.Status
+MOST = 20
+
+
+def lead(waiting: list[Message]) -> Message:
+    """Of the waiting messages of one conversation, in order: the one to answer now."""
+    first = waiting[0]
+    if name := first.details.get("answered_with"):
+        return next((m for m in waiting if str(m.pk) == name), first)
+    group = list(takewhile(lambda m: _may_share(m, first), waiting[:MOST]))
+    return _join(group) if len(group) > 1 else first
+
+
+def _may_share(message: Message, first: Message) -> bool:
+    details = message.details
+    is_plain = details.get("kind") == "text" and details.get("is_addressed") is True and not details.get("together")
+    is_fresh = message.status == Status.RECEIVED and not message.attempts and not message.cancel_requested_at
+    return is_plain and is_fresh and message.sender_id == first.sender_id and message.text != ""
+
+
+def _join(group: list[Message]) -> Message:
+    *others, last = group
+    last.details["together"] = [str(m.pk) for m in others]
+    for message in others:
+        message.details["answered_with"] = str(last.pk)
+    with transaction.atomic():
+        Message.objects.bulk_update(group, ["details"])
+    return last
+
+
+def text_of(question: Message) -> str:
+    """What the model is asked: the words of the whole group, in order."""
+    others = Message.objects.filter(pk__in=question.details.get("together", ())).order_by("received_at", "id")
+    return "\n\n".join([*others.values_list("text", flat=True), question.text])
+
+
+def settle(question: Message) -> None:
+    """Inside the transaction that settles the question: the others of its group end as it does."""
+    if not (names := question.details.get("together")):
+        return
+    others = Message.objects.waiting().order_by().filter(pk__in=names)
+    others.filter(cancel_requested_at__isnull=False).update(status=Status.CANCELLED)
+    others.update(
+        status=question.status,
+        error=question.error,
+        answered_at=question.answered_at,
+        delivered_at=question.delivered_at,
+    )
