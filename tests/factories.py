@@ -46,7 +46,7 @@ def incoming(text: str = "Hello", *, chat_id: str = "oc_1", sender_id: str = "ou
     message_id = values.pop("message_id", None) or f"om_{next(_number)}"
     chat_type = values.pop("chat_type", "direct")
     thread_id = values.pop("thread_id", "")
-    target = ReplyTarget(
+    target = values.pop("target", None) or ReplyTarget(
         chat_id=chat_id, chat_type=chat_type, message_id=message_id, sender_id=sender_id, thread_id=thread_id
     )
     return IncomingMessage(message_id=message_id, text=text, sender_id=sender_id, target=target, **values)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import secrets
 import time
+from types import SimpleNamespace
 
 import pytest
 from channels.db import database_sync_to_async
 from channels.testing import HttpCommunicator
 
+from bots import limits
 from bots.models import Message
 from clawdbot_site.asgi import application
 from integrations.dingtalk.crypto import callback_signature
@@ -199,3 +201,13 @@ async def test_a_recalled_message_is_not_answered(feishu):
     assert (await post(path_of(feishu), sealed, headers))[0] == 200
     message = await in_database(lambda: Message.objects.filter(role="user").get())()
     assert message.cancel_requested_at is not None
+
+
+async def test_more_callbacks_than_an_endpoint_may_take_are_put_off(feishu, monkeypatch):
+    monkeypatch.setattr(limits, "time", SimpleNamespace(time=lambda: 90.0))  # no minute ends in between
+    feishu.rate_limit_per_minute = 2
+    await in_database(feishu.save)()
+    answers = [await post(path_of(feishu), *feishu_event(feishu, message_id=f"om_{n}")) for n in range(3)]
+
+    assert sorted(status for status, _ in answers) == [200, 200, 429]
+    assert await in_database(Message.objects.count)() == 2

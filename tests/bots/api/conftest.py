@@ -9,7 +9,7 @@ from django.db import connection
 from django.utils import timezone
 from rest_framework.test import APIClient
 
-from bots import pushes, turns
+from bots import pushes, sweeping, turns
 from bots.models import Bot, Message
 from clawdbot_site.security.models import ApiClient
 from clawdbot_site.security.models.clients import ALL_SCOPES

@@ -10,7 +10,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from bots import intake, pushes
+from bots import intake, sweeping
 from bots.models import Endpoint, Message
 from monitoring.models import AuditLog
 from tests import factories

@@ -1,0 +1,61 @@
+"""Platforms on real sockets, and bots that live on them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from bots import intake, turns
+from bots.models import Endpoint, Message
+from tests import factories
+from tests.integrations.dingtalk.fake_dingtalk import FakeDingTalk
+
+
+@pytest.fixture
+def dingtalk_app() -> Iterator[FakeDingTalk]:
+    with FakeDingTalk() as fake:
+        yield fake
+
+
+@pytest.fixture
+def on_dingtalk(dingtalk_app: FakeDingTalk, settings: Any) -> Callable[..., Endpoint]:
+    """Makes an endpoint whose bot answers in the fake DingTalk by plain messages."""
+    settings.OUTBOUND_ALLOWED_NETWORKS = ["127.0.0.0/8"]
+    settings.DINGTALK_API_URL, settings.DINGTALK_OAPI_URL = dingtalk_app.api_url, dingtalk_app.oapi_url
+
+    def make(bot: dict[str, Any] | None = None, **values: Any) -> Endpoint:
+        app = {"app_id": dingtalk_app.app_id, "app_secret": dingtalk_app.app_secret}
+        credential = factories.credential("dingtalk", **app)
+        return factories.endpoint(bot=factories.bot(**(bot or {})), credential=credential, **values)
+
+    return make
+
+
+@pytest.fixture
+def says(dingtalk_app: FakeDingTalk) -> Callable[..., Message]:
+    """Stores what a person writes in the fake DingTalk, as the door does."""
+
+    def say(endpoint: Endpoint, text: str = "Hello", chat: str = "cid1", **values: Any) -> Message:
+        target = factories.ReplyTarget(
+            chat_id=chat,
+            chat_type="direct",
+            sender_id="staff0001",
+            webhook_url=dingtalk_app.webhook,
+            webhook_expires_at_s=time.time() + 3600,
+        )
+        item = intake.draft(endpoint, factories.incoming(text, chat_id=chat, sender_id="staff0001", target=target))
+        assert item
+        return Message.objects.get(pk=intake.accept(item).result(10).message_id)
+
+    return say
+
+
+def work_off(*questions: Message) -> None:
+    """Answer and deliver what waits in the conversations of these, as a worker does."""
+    for question in questions:
+        turns.work(question.conversation_id, may_answer=True)
+    for question in questions:
+        question.refresh_from_db()
