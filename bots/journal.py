@@ -45,12 +45,18 @@ class DatabaseJournal:
         key = uuid5(self._reply.pk, name).hex
         row = DeliveryStep(message=self._reply, name=name, key=key, fence=self.fence, first_tried_at=timezone.now())
         try:
-            with transaction.atomic():
-                ensure_stored(self._reply)
-                row.save(force_insert=True)
+            self._insert(row)
         except IntegrityError:  # another holder was first
             return DeliveryStep.objects.get(message=self._reply, name=name), False
         return row, True
+
+    def _insert(self, row: DeliveryStep) -> None:
+        if not self._reply._state.adding:
+            return row.save(force_insert=True)
+        with transaction.atomic():
+            ensure_stored(self._reply)
+            row.save(force_insert=True)
+        return None
 
     def _again(self, row: DeliveryStep) -> bool:
         """A refused call had no effect: it may be made anew, as if for the first time."""
@@ -88,8 +94,7 @@ def ensure_stored(reply: Message) -> None:
     if not reply._state.adding:
         return
     try:
-        with transaction.atomic():
-            reply.save(force_insert=True)
+        reply.save(force_insert=True)
     except IntegrityError:
         raise LeaseLost("another worker began to reply") from None
 
