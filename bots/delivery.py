@@ -37,8 +37,9 @@ class OpenReply:
 
     def __init__(self, question: Message, reply: Message) -> None:
         self.question, self.reply = question, reply
+        self.journal = DatabaseJournal(reply)
         bot = question.conversation.bot
-        self._stream = _stream(question, reply, bot)
+        self._stream = _stream(question, self.journal, bot)
         self._is_shown = question.platform == "web" or bot.reply_mode == Bot.ReplyMode.STREAM
         self._flusher: _Flusher | None = None
 
@@ -56,18 +57,20 @@ class OpenReply:
     def finish(self, text: str) -> None:
         """Raises PlatformError and OutcomeUnknown as ReplyStream.finish does."""
         self.close()
+        self.journal.is_ending = True
         self._stream.finish(text)
 
     def close(self) -> None:
         """Stop showing; safe to call twice."""
         if self._flusher:
             self._flusher.stop()
+        self.journal.flush()
 
 
-def _stream(question: Message, reply: Message, bot: Bot) -> ReplyStream:
+def _stream(question: Message, journal: DatabaseJournal, bot: Bot) -> ReplyStream:
     streaming = bot.reply_mode == Bot.ReplyMode.STREAM
     return adapter_for(question.platform).open_reply(
-        credentials_of(question), target_of(question), DatabaseJournal(reply), streaming=streaming
+        credentials_of(question), target_of(question), journal, streaming=streaming
     )
 
 
@@ -139,6 +142,7 @@ def send(question: Message, open_reply: OpenReply) -> bool:
     try:
         open_reply.finish(open_reply.reply.text)
     except OutcomeUnknown as error:
+        open_reply.journal.flush()
         if _sends_again(question):
             make_repeatable(open_reply.reply, "sent again, as the endpoint is set to")
             return postpone_or_fail(question, PlatformError(str(error)))
@@ -147,7 +151,10 @@ def send(question: Message, open_reply: OpenReply) -> bool:
         return postpone_or_fail(question, error)
     else:
         question.timings["deliver"] = round((time.monotonic() - started) * 1000)
-        settle(question, open_reply.reply, Status.FAILED if question.error else Status.DELIVERED, question.error)
+        status = Status.FAILED if question.error else Status.DELIVERED
+        settle(question, open_reply.reply, status, question.error, open_reply.journal)
+    finally:
+        open_reply.journal.flush()
     return True
 
 
@@ -187,7 +194,9 @@ def postpone(question: Message, wait_s: float, reason: str) -> None:
     logger.info("delivery will be tried again", extra={"message_id": str(question.pk), "wait_s": round(wait_s, 1)})
 
 
-def settle(question: Message, reply: Message | None, status: str, error: str = "") -> None:
+def settle(
+    question: Message, reply: Message | None, status: str, error: str = "", journal: DatabaseJournal | None = None
+) -> None:
     """Write the outcome of a question (and its reply, if it has one) and tell whoever follows it."""
     now = timezone.now()
     reply = reply or question.replies.filter(is_current=True).first()
@@ -195,12 +204,15 @@ def settle(question: Message, reply: Message | None, status: str, error: str = "
     question.delivered_at = now if status == Status.DELIVERED else None
     question.timings["total"] = round((now - question.received_at).total_seconds() * 1000)
     with transaction.atomic():
+        if journal:
+            journal.flush()
         question.save(update_fields=["status", "error", "next_attempt_at", "delivered_at", "timings", "attempts"])
         if reply:
             reply.status, reply.delivered_at = status, question.delivered_at
             reply.save(update_fields=["status", "delivered_at"])
         together.settle(question)
-    live.settle(str(question.pk))
+    if question.platform == "web":
+        live.settle(str(question.pk))
     _count(question)
 
 

@@ -16,10 +16,10 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from django.db import InterfaceError, OperationalError, close_old_connections, connection, transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 from django.utils import timezone
 
-from bots import backlog, doorbell
+from bots import backlog, connections, doorbell
 from bots.commands import command_in
 from bots.errors import Busy, NotStored
 from bots.models import Bot, Conversation, Endpoint, Message
@@ -159,7 +159,7 @@ class _Writer:
             self._store(batch)
 
     def _store(self, batch: list[_Waiting]) -> None:
-        close_old_connections()
+        connections.freshen()
         try:
             batch = [waiting for waiting in batch if _is_welcome(waiting)]
             accepted = store([waiting.draft for waiting in batch])

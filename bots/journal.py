@@ -6,6 +6,7 @@ at ``intend`` (the row is there already) and by the fence at every change.
 
 from __future__ import annotations
 
+import threading
 from uuid import UUID, uuid5
 
 from django.db import IntegrityError, transaction
@@ -23,8 +24,11 @@ class DatabaseJournal:
     """Opened once by each worker that holds the reply. A new reply's row is written with its first intent."""
 
     def __init__(self, reply: Message) -> None:
-        self._reply = reply
+        self.reply = reply
+        self.guard = threading.RLock()  # who writes the reply's row: the flusher's first step, or the stored answer
         self.reply_id, self.fence = str(reply.pk), reply.holders
+        self.is_ending = False  # then what is confirmed is written together with what comes next
+        self._unwritten: list[str] = []
         is_new = reply._state.adding
         self._steps = {} if is_new else {row.name: row for row in DeliveryStep.objects.filter(message=reply)}
 
@@ -42,20 +46,22 @@ class DatabaseJournal:
         return _value(row, is_new=is_new)
 
     def _first(self, name: str) -> tuple[DeliveryStep, bool]:
-        key = uuid5(self._reply.pk, name).hex
-        row = DeliveryStep(message=self._reply, name=name, key=key, fence=self.fence, first_tried_at=timezone.now())
+        key = uuid5(self.reply.pk, name).hex
+        row = DeliveryStep(message=self.reply, name=name, key=key, fence=self.fence, first_tried_at=timezone.now())
         try:
             self._insert(row)
         except IntegrityError:  # another holder was first
-            return DeliveryStep.objects.get(message=self._reply, name=name), False
+            return DeliveryStep.objects.get(message=self.reply, name=name), False
         return row, True
 
     def _insert(self, row: DeliveryStep) -> None:
-        if not self._reply._state.adding:
-            return row.save(force_insert=True)
-        with transaction.atomic():
-            ensure_stored(self._reply)
-            row.save(force_insert=True)
+        with self.guard:
+            if not (self._unwritten or self.reply._state.adding):
+                return row.save(force_insert=True)
+            with transaction.atomic():
+                self.flush()
+                ensure_stored(self.reply)
+                row.save(force_insert=True)
         return None
 
     def _again(self, row: DeliveryStep) -> bool:
@@ -66,17 +72,28 @@ class DatabaseJournal:
 
     def done(self, name: str, remote_id: str = "") -> None:
         self._settle(name, State.DONE, remote_id=remote_id)
+        if not self.is_ending:
+            self.flush()
 
     def refused(self, name: str, reason: str) -> None:
         if name not in self._steps:
             self.intend(name)
         self._settle(name, State.REFUSED, reason=reason[:300])
+        self.flush()
 
-    def _settle(self, name: str, state: State, **values: str) -> None:
-        mine = self._rows(name).filter(fence__lte=self.fence)  # a late holder changes nothing of a newer one's
-        mine.update(state=state, finished_at=timezone.now(), **values)
+    def flush(self) -> None:
+        """Write what is settled and not written yet."""
+        while self._unwritten:
+            row = self._steps[self._unwritten[0]]
+            mine = self._rows(row.name).filter(fence__lte=self.fence)  # a late holder changes nothing of a newer one's
+            mine.update(state=row.state, finished_at=row.finished_at, remote_id=row.remote_id, reason=row.reason)
+            del self._unwritten[0]
+
+    def _settle(self, name: str, state: State, remote_id: str = "", reason: str = "") -> None:
         row = self._steps[name]
-        row.state, row.remote_id = state, values.get("remote_id", row.remote_id)
+        row.state, row.finished_at, row.reason = state, timezone.now(), reason
+        row.remote_id = remote_id or row.remote_id
+        self._unwritten.append(name)
 
     def _rows(self, name: str) -> QuerySet[DeliveryStep]:
         return DeliveryStep.objects.filter(message_id=UUID(self.reply_id), name=name)

@@ -27,15 +27,14 @@ logger = logging.getLogger(__name__)
 LAPSE_S = 12.0
 RENEW_S = 3.0
 LOOK_S = 0.3  # how soon a cancelled answer stops, at the latest
-OWNER = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"[:64]
+HOST = socket.gethostname()[:30]
 
 
 class Lease:
-    """A conversation held by this thread."""
+    """A conversation held by this thread. ``owner`` is this claim's own: no other one ever has it."""
 
-    def __init__(self, conversation: Conversation, good_until_s: float) -> None:
-        self.conversation = conversation  # with its bot, model, endpoint and credential, as they were at the claim
-        self.conversation_id, self.fence = conversation.pk, conversation.lease_fence
+    def __init__(self, conversation_id: UUID, owner: str, good_until_s: float) -> None:
+        self.conversation_id, self.owner = conversation_id, owner
         self.good_until_s = good_until_s  # monotonic, from before the claim was asked for: never after its lapse
         self._lost = threading.Event()
         self._message_id: UUID | None = None
@@ -88,17 +87,15 @@ def hold(conversation_id: UUID) -> Iterator[Lease | None]:
 def _claim(conversation_id: UUID) -> Lease | None:
     asked_at_s = time.monotonic()
     free = Q(lease_until__isnull=True) | Q(lease_until__lt=Now())  # the database's clock: hosts disagree
+    owner = f"{HOST}:{os.getpid()}:{uuid4().hex[:16]}"
     claimed = Conversation.objects.filter(free, pk=conversation_id).update(
-        lease_owner=OWNER, lease_fence=F("lease_fence") + 1, lease_until=Now() + timedelta(seconds=LAPSE_S)
+        lease_owner=owner, lease_fence=F("lease_fence") + 1, lease_until=Now() + timedelta(seconds=LAPSE_S)
     )
-    if not claimed:
-        return None
-    conversation = Conversation.objects.select_related("bot__model", "endpoint__credential").get(pk=conversation_id)
-    return Lease(conversation, asked_at_s + LAPSE_S)
+    return Lease(conversation_id, owner, asked_at_s + LAPSE_S) if claimed else None
 
 
 def _held(lease: Lease) -> QuerySet[Conversation]:
-    return Conversation.objects.filter(pk=lease.conversation_id, lease_owner=OWNER, lease_fence=lease.fence)
+    return Conversation.objects.filter(pk=lease.conversation_id, lease_owner=lease.owner)
 
 
 class _Watcher:
@@ -154,13 +151,14 @@ class _Watcher:
             working[message_id].cancel(message_id)
 
     def _renew(self) -> None:
-        mine = {lease.conversation_id: lease for lease in self.leases()}
+        mine = {lease.owner: lease for lease in self.leases()}
         asked_at_s = time.monotonic()
-        rows = Conversation.objects.filter(pk__in=mine, lease_owner=OWNER)
+        rows = Conversation.objects.filter(pk__in=[lease.conversation_id for lease in mine.values()])
+        rows = rows.filter(lease_owner__in=mine)
         rows.update(lease_until=Now() + timedelta(seconds=LAPSE_S))
-        alive = set(rows.values_list("pk", "lease_fence"))
+        alive = set(rows.values_list("lease_owner", flat=True))
         for lease in mine.values():
-            if (lease.conversation_id, lease.fence) in alive:
+            if lease.owner in alive:
                 lease.good_until_s = asked_at_s + LAPSE_S
             elif lease in self.leases():
                 lease.lose()

@@ -146,8 +146,10 @@ class OpenPush(delivery.OpenReply):
 
     def __init__(self, push: Message) -> None:
         self.question = self.reply = held(push)
+        self.journal = DatabaseJournal(push)
 
     def finish(self, text: str) -> None:
         """Raises PlatformError and OutcomeUnknown."""
         credentials, target = delivery.credentials_of(self.reply), delivery.target_of(self.reply)
-        adapter_for(self.reply.platform).push(credentials, target, text, DatabaseJournal(self.reply))
+        self.journal.is_ending = True
+        adapter_for(self.reply.platform).push(credentials, target, text, self.journal)

@@ -10,7 +10,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from bots.answering import Answer
-from bots.journal import ensure_stored, held
+from bots.journal import DatabaseJournal, ensure_stored, held
 from bots.models import Message
 from bots.text import storable
 
@@ -40,23 +40,20 @@ def _begun(question: Message) -> Message:
     )
 
 
-def store(question: Message, reply: Message, answer: Answer, *, settles: bool) -> None:
+def store(question: Message, journal: DatabaseJournal, answer: Answer, *, settles: bool) -> None:
     """Keep what the model said; with ``settles`` the question counts as answered in the same transaction."""
+    reply = journal.reply
     reply.text = storable(answer.text)
     reply.received_at = reply.answered_at = timezone.now()
     reply.status = Status.ANSWERED
     _note_usage(reply, answer)
-    with transaction.atomic():
-        _save(reply, ["text", "received_at", "answered_at", "status", *USAGE_FIELDS])
+    with journal.guard, transaction.atomic():
+        if reply._state.adding:
+            ensure_stored(reply)
+        else:
+            reply.save(update_fields=["text", "received_at", "answered_at", "status", *USAGE_FIELDS])
         if settles:
             _store_answered(question, answer)
-
-
-def _save(reply: Message, fields: list[str]) -> None:
-    if reply._state.adding:
-        ensure_stored(reply)
-    else:
-        reply.save(update_fields=fields)
 
 
 def _store_answered(question: Message, answer: Answer) -> None:

@@ -6,19 +6,21 @@ from uuid import UUID
 
 from celery import shared_task
 
-from bots import doorbell, pushes, sweeping, turns
+from bots import connections, doorbell, pushes, sweeping, turns
 from bots import workers as workers  # its signal handlers belong to every worker process
 
 
 @shared_task(queue="inference")
 def answer_conversation(conversation_id: str) -> None:
     """Answer what waits in one conversation, oldest first. A leased or empty conversation is left alone."""
+    connections.freshen()
     turns.work(UUID(conversation_id), may_answer=True)
 
 
 @shared_task(queue="delivery")
 def deliver_reply(conversation_id: str) -> None:
     """Deliver what is stored already: an answer, a push. What must be answered first is rung for elsewhere."""
+    connections.freshen()
     turns.work(UUID(conversation_id), may_answer=False)
     pushes.work(UUID(conversation_id))
 

@@ -13,7 +13,6 @@ from django.db import transaction
 from bots.models import Message
 
 Status = Message.Status
-MOST = 20
 
 
 def lead(waiting: list[Message]) -> Message:
@@ -21,7 +20,7 @@ def lead(waiting: list[Message]) -> Message:
     first = waiting[0]
     if name := first.details.get("answered_with"):
         return next((m for m in waiting if str(m.pk) == name), first)
-    group = list(takewhile(lambda m: _may_share(m, first), waiting[:MOST]))
+    group = list(takewhile(lambda m: _may_share(m, first), waiting))
     return _join(group) if len(group) > 1 else first
 
 

@@ -25,7 +25,7 @@ from integrations.registry import adapter_for
 
 logger = logging.getLogger(__name__)
 Status = Message.Status
-READ_AHEAD = 20
+READ_AHEAD = 20  # as many as may be answered together
 
 
 def work(conversation_id: UUID, *, may_answer: bool) -> None:
@@ -41,7 +41,7 @@ def work(conversation_id: UUID, *, may_answer: bool) -> None:
         if stopped_at is None and _is_due(conversation_id):
             continue
         if stopped_at is not None and stopped_at.status != Status.ANSWERED and not may_answer:
-            doorbell.ring(conversation_id, lease.conversation.bot.model.queue)
+            doorbell.ring(conversation_id, stopped_at.conversation.bot.model.queue)
         return
 
 
@@ -54,7 +54,7 @@ def _work_off(lease: Lease, may_answer: bool) -> Message | None:
             return question
         if not (may_answer or question.status == Status.ANSWERED or notices.needs_no_model(question)):
             return question
-        if lease.conversation.bot.answers_together and question.platform != "web":
+        if question.conversation.bot.answers_together and question.platform != "web":
             question = together.lead(waiting)
         if not _turn(question, lease):
             return question
@@ -64,11 +64,10 @@ def _work_off(lease: Lease, may_answer: bool) -> Message | None:
 
 
 def _waiting(lease: Lease) -> list[Message]:
-    """The next questions in order, joined to the conversation as the lease knows it."""
-    waiting = list(Message.objects.waiting().filter(conversation_id=lease.conversation_id)[:READ_AHEAD])
-    for question in waiting:
-        question.conversation = lease.conversation
-    return waiting
+    """The next questions, in order."""
+    related = "conversation__bot__model", "conversation__endpoint__credential"
+    waiting = Message.objects.waiting().filter(conversation_id=lease.conversation_id)
+    return list(waiting.select_related(*related)[:READ_AHEAD])
 
 
 def _is_due(conversation_id: UUID) -> bool:
@@ -138,7 +137,7 @@ def _answer_and_send(question: Message, lease: Lease) -> bool:
         if question.status != Status.ANSWERED:
             _answer(question, reply, open_reply, lease)
         elif notices.is_too_late(question) and delivery.is_unseen(reply):
-            replies.store(question, reply, notices.too_late(), settles=True)
+            replies.store(question, open_reply.journal, notices.too_late(), settles=True)
         lease.check()
         if question.status == Status.CANCELLED:
             return True
@@ -152,7 +151,7 @@ def _answer(question: Message, reply: Message, open_reply: OpenReply, lease: Lea
     answer = notices.notice(question) or answering.answer(question, lease, open_reply.write)
     lease.check()
     is_cut = answer.finish in ("cancelled", "shutdown")
-    replies.store(question, reply, answer, settles=not is_cut)
+    replies.store(question, open_reply.journal, answer, settles=not is_cut)
     if is_cut:
         _interrupted(question, reply, open_reply)
 

@@ -16,13 +16,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from asgiref.sync import SyncToAsync
 from channels.consumer import AsyncConsumer
-from channels.db import DatabaseSyncToAsync
 from channels.exceptions import StopConsumer
 from django.db import DatabaseError
 
+from bots import connections, intake, limits
 from bots import inbound as inbound_events
-from bots import intake, limits
 from bots.errors import NotStored
 from bots.models import Endpoint
 from clawdbot_site.security import gate
@@ -103,7 +103,7 @@ def _headers(scope: Mapping[str, Any]) -> dict[str, str]:
 
 
 async def _take(scope: dict[str, Any], platform: str, key: str, request: WebhookRequest) -> Answer:
-    found = await DatabaseSyncToAsync(_open, thread_sensitive=False, executor=_threads)(scope, platform, key, request)
+    found = await SyncToAsync(_open, thread_sensitive=False, executor=_threads)(scope, platform, key, request)
     if isinstance(found, Answer):
         return found
     accepted = await asyncio.wrap_future(intake.accept(found))
@@ -112,6 +112,7 @@ async def _take(scope: dict[str, Any], platform: str, key: str, request: Webhook
 
 def _open(scope: dict[str, Any], platform: str, key: str, request: WebhookRequest) -> Answer | intake.Draft:
     """In a thread: find the endpoint, authenticate, parse. A Draft is still to be stored."""
+    connections.freshen()
     related = "bot__model", "credential"
     endpoint = Endpoint.objects.live().with_key(key).select_related(*related).first()
     if endpoint is None or endpoint.credential.platform != platform:

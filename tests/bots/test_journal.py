@@ -1,7 +1,12 @@
 from __future__ import annotations
 
-import pytest
+from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+from django.db import connection
+
+from bots import replies
+from bots.answering import Answer
 from bots.journal import DatabaseJournal, held
 from bots.models import Message
 from tests import factories
@@ -62,3 +67,25 @@ def test_a_step_can_be_refused_without_having_been_begun(reply):
     journal.refused("card", "no permission")
 
     assert journal.find("card").state == "refused"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_first_step_and_the_stored_answer_may_come_at_once():
+    """The flusher's thread and the engine's: one row, whoever is first."""
+    for _ in range(10):
+        question = factories.web_question(attempts=1)
+        journal = DatabaseJournal(replies.reply_to(question))
+        with ThreadPoolExecutor(2) as threads:
+            step = threads.submit(in_thread, journal.intend, "card")
+            stored = threads.submit(in_thread, replies.store, question, journal, Answer("text", "stop"), settles=True)
+            assert step.result().is_new
+            stored.result()
+
+        assert [(r.text, r.steps.count()) for r in question.replies.all()] == [("text", 1)]
+
+
+def in_thread(work, *args, **kwargs):
+    try:
+        return work(*args, **kwargs)
+    finally:
+        connection.close()

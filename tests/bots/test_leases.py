@@ -20,6 +20,10 @@ def conversation() -> Conversation:
     return factories.web_question().conversation
 
 
+def fence_of(conversation: Conversation) -> int:
+    return Conversation.objects.get(pk=conversation.pk).lease_fence
+
+
 def test_a_second_claim_finds_nothing(conversation):
     with leases.hold(conversation.pk) as first, leases.hold(conversation.pk) as second:
         assert first is not None
@@ -27,18 +31,30 @@ def test_a_second_claim_finds_nothing(conversation):
 
 
 def test_a_released_conversation_can_be_claimed_again_with_a_higher_fence(conversation):
-    with leases.hold(conversation.pk) as first:
-        pass
-    with leases.hold(conversation.pk) as second:
-        assert second.fence == first.fence + 1
+    with leases.hold(conversation.pk):
+        first = fence_of(conversation)
+    with leases.hold(conversation.pk):
+        assert fence_of(conversation) == first + 1
+
+
+def test_a_late_holder_does_not_release_the_next_ones_claim(conversation, monkeypatch):
+    monkeypatch.setattr(leases, "LAPSE_S", -1.0)
+    with leases.hold(conversation.pk):
+        monkeypatch.setattr(leases, "LAPSE_S", 60.0)
+        next_one = leases.hold(conversation.pk)
+        assert next_one.__enter__() is not None
+
+    with leases.hold(conversation.pk) as third:
+        assert third is None
+    next_one.__exit__(None, None, None)
 
 
 def test_a_dead_workers_claim_lapses(conversation):
     lapsed = timezone.now() - timedelta(seconds=1)
     Conversation.objects.filter(pk=conversation.pk).update(lease_owner="dead", lease_fence=7, lease_until=lapsed)
 
-    with leases.hold(conversation.pk) as lease:
-        assert lease.fence == 8
+    with leases.hold(conversation.pk):
+        assert fence_of(conversation) == 8
 
 
 def test_a_held_claim_is_renewed_for_as_long_as_it_is_held(conversation, monkeypatch):
