@@ -11,6 +11,7 @@ class BotsConfig(AppConfig):
     verbose_name = _("Bots")
 
     def ready(self) -> None:
-        from bots import gauges
+        from bots import gauges, places
 
         gauges.register()
+        places.register()

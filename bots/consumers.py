@@ -124,7 +124,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
             own_id=own_id,
         )
         try:
-            accepted = await asyncio.wrap_future(intake.accept(item))
+            accepted = await intake.accepted(item)
         except NotStored:
             await self._error("not_stored", "The message could not be stored. Please send it again.", id=own_id)
             return

@@ -37,9 +37,11 @@ def ring(conversation_id: UUID, queue_name: str, *, needs_answer: bool = True) -
 
 def _ring_all() -> None:
     while True:
-        task, name, conversation_id = _rings.get()
         try:
-            current_app.send_task(task, (conversation_id,), queue=name, retry=False)
+            with current_app.producer_or_acquire() as producer:  # kept while it works: taking one costs half a ring
+                while True:
+                    task, name, conversation_id = _rings.get()
+                    current_app.send_task(task, (conversation_id,), queue=name, retry=False, producer=producer)
         except Exception as error:  # noqa: BLE001  (the one who rings must outlive whatever the broker does)
             reason = f"{type(error).__name__}: {error}"[:200]
             logger.warning("the doorbell did not ring; the sweeper will", extra={"reason": reason})

@@ -10,9 +10,11 @@ from uuid import UUID
 from django.db import connection
 from django.utils import timezone
 
-from bots import doorbell, intake, turns
+from bots import doorbell, intake, places, turns
+from bots.commands import command_in
 from bots.models import Endpoint, Message
 from integrations.base import Inbound, IncomingMessage, Recalled
+from integrations.errors import AuthenticationError
 from integrations.models import Platform, PlatformCredential
 
 logger = logging.getLogger(__name__)
@@ -30,6 +32,13 @@ def handle(endpoint: Endpoint, event: Inbound) -> intake.Draft | None:
     if item and item.details.get("command") == "stop":
         stop(item)
     return item
+
+
+def is_plain(endpoint: Endpoint, event: Inbound) -> bool:
+    """Whether ``handle`` needs no I/O for it: every message but the few that change something by themselves."""
+    if not isinstance(event, IncomingMessage):
+        return not isinstance(event, Recalled)
+    return not _pins_company(endpoint.credential, event) and command_in(event.text) != "stop"
 
 
 def stop(item: intake.Draft) -> None:
@@ -50,9 +59,21 @@ def recall(credential: PlatformCredential, message_id: str) -> None:
 
 
 def pin_company(credential: PlatformCredential, incoming: IncomingMessage) -> None:
-    """DingTalk signs no body, so the first authenticated message fixes the company for good (rule W1)."""
-    if credential.platform == Platform.DINGTALK and incoming.tenant_id and not credential.corp_id:
-        PlatformCredential.objects.filter(pk=credential.pk, corp_id="").update(corp_id=incoming.tenant_id)
+    """DingTalk signs no body, so the first authenticated message fixes the company for good (rule W1).
+
+    Raises AuthenticationError when another process has pinned another company just now.
+    """
+    if not _pins_company(credential, incoming):
+        return
+    row = PlatformCredential.objects.filter(pk=credential.pk)
+    row.filter(corp_id="").update(corp_id=incoming.tenant_id)
+    places.forget()
+    if not row.filter(corp_id=incoming.tenant_id).exists():
+        raise AuthenticationError("the message comes from another company")
+
+
+def _pins_company(credential: PlatformCredential, incoming: IncomingMessage) -> bool:
+    return bool(credential.platform == Platform.DINGTALK and incoming.tenant_id and not credential.corp_id)
 
 
 class _Pulse:

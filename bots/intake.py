@@ -6,6 +6,7 @@ commits, the next gathers. The doorbell rings after the commit.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import queue
 import threading
@@ -123,13 +124,47 @@ def scope_key(bot: Bot, incoming: IncomingMessage) -> str:
 
 def accept(item: Draft) -> Future[Accepted]:
     """Store a message durably. The future fails with NotStored when the platform should try again."""
-    return _writer.put(item)
+    future: Future[Accepted] = Future()
+    future.set_running_or_notify_cancel()  # a caller who leaves must not cancel what the writer will set
+    _writer.put(_Waiting(item, future))
+    return future
+
+
+async def accepted(item: Draft) -> Accepted:
+    """The same from an event loop, which is woken once a batch. Raises NotStored and Busy."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Accepted] = loop.create_future()
+    _writer.put(_Waiting(item, future, loop))
+    return await future
 
 
 @dataclass(slots=True)
 class _Waiting:
     draft: Draft
-    future: Future[Accepted]
+    future: Future[Accepted] | asyncio.Future[Accepted]
+    loop: asyncio.AbstractEventLoop | None = None
+
+
+def _tell(outcomes: Sequence[tuple[_Waiting, Accepted | Exception]]) -> None:
+    """Hand out the outcomes; each event loop is woken once."""
+    by_loop: dict[asyncio.AbstractEventLoop | None, list[tuple[_Waiting, Accepted | Exception]]] = {}
+    for waiting, outcome in outcomes:
+        by_loop.setdefault(waiting.loop, []).append((waiting, outcome))
+    for loop, part in by_loop.items():
+        if loop is None:
+            _resolve(part)
+        elif not loop.is_closed():
+            loop.call_soon_threadsafe(_resolve, part)
+
+
+def _resolve(outcomes: Sequence[tuple[_Waiting, Accepted | Exception]]) -> None:
+    for waiting, outcome in outcomes:
+        if waiting.future.done():
+            continue  # the caller left
+        if isinstance(outcome, Exception):
+            waiting.future.set_exception(outcome)
+        else:
+            waiting.future.set_result(outcome)
 
 
 class _Writer:
@@ -138,18 +173,16 @@ class _Writer:
         self._start = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def put(self, item: Draft) -> Future[Accepted]:
-        waiting = _Waiting(item, Future())
-        waiting.future.set_running_or_notify_cancel()  # a caller who leaves must not cancel what the writer will set
+    def put(self, waiting: _Waiting) -> None:
         try:
             self._waiting.put_nowait(waiting)
         except queue.Full:
-            waiting.future.set_exception(NotStored("too many messages wait to be stored"))
+            _resolve([(waiting, NotStored("too many messages wait to be stored"))])
+            return
         with self._start:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="intake-writer", daemon=True)
                 self._thread.start()
-        return waiting.future
 
     def _run(self) -> None:
         while True:
@@ -166,8 +199,7 @@ class _Writer:
         except Exception as error:  # noqa: BLE001  (the one writer must outlive whatever a message holds)
             self._store_one_by_one(batch, error)
             return
-        for waiting, outcome in zip(batch, accepted, strict=True):
-            waiting.future.set_result(outcome)
+        _tell(list(zip(batch, accepted, strict=True)))
         _ring(batch, accepted)
 
     def _store_one_by_one(self, batch: list[_Waiting], error: Exception) -> None:
@@ -177,8 +209,7 @@ class _Writer:
                 self._store([waiting])
             return
         logger.error("messages could not be stored", exc_info=error)
-        for waiting in batch:
-            waiting.future.set_exception(NotStored("the database did not take the message"))
+        _tell([(waiting, NotStored("the database did not take the message")) for waiting in batch])
 
 
 _writer = _Writer()
@@ -190,7 +221,7 @@ def _is_welcome(waiting: _Waiting) -> bool:
     if draft.details.get("kind") == "command" or not backlog.is_full(draft.bot_id, draft.most_waiting):
         return True
     if draft.platform == Conversation.Platform.WEB:
-        waiting.future.set_exception(Busy("The bot has more waiting messages than it can answer soon."))
+        _tell([(waiting, Busy("The bot has more waiting messages than it can answer soon."))])
         return False
     draft.details["kind"] = "busy"
     return True

@@ -1,40 +1,38 @@
-"""The platforms' door: one Channels HTTP consumer ahead of Django's own handler.
+"""The platforms' door: one ASGI application ahead of Django's own handler.
 
-A Django view behind an ASGI server costs five to seven times more per request (measured); here a callback makes one
-hop to a thread (find the endpoint, authenticate, parse) and then waits for the writer's commit.
+A Django view behind an ASGI server costs five to seven times more per request (measured), a Channels consumer three
+times (it opens a channel for each request). Here a callback of a known address is authenticated and parsed right in
+the event loop, about 0.2 ms, and then waits for the writer's commit. What needs the database goes to a thread.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from asgiref.sync import SyncToAsync
-from channels.consumer import AsyncConsumer
-from channels.exceptions import StopConsumer
 from django.db import DatabaseError
 
-from bots import connections, intake, limits
-from bots import inbound as inbound_events
+from bots import connections, inbound, intake, limits, places
 from bots.errors import NotStored
-from bots.models import Endpoint
+from bots.places import Place
 from clawdbot_site.security import gate
-from integrations.base import Challenge, WebhookRequest
+from integrations.base import Challenge, Inbound, WebhookRequest
 from integrations.errors import AuthenticationError, PayloadError
 from integrations.registry import adapter_for
 from monitoring import audit, metrics
-from monitoring.context import current
+from monitoring.context import Receive, Send, current
 
 logger = logging.getLogger(__name__)
-PATH = re.compile(r"^/webhooks/(?P<platform>feishu|dingtalk)/(?P<key>[\w-]{1,200})/?$")
-MOST_BYTES = 1024 * 1024
+PATH: Final = re.compile(r"^/webhooks/(?P<platform>feishu|dingtalk)/(?P<key>[\w-]{1,200})/?$")
+MOST_BYTES: Final = 1024 * 1024
+SMALL_BYTES: Final = 32 * 1024  # opened in the event loop; a larger body would hold up the others
 _threads = ThreadPoolExecutor(4, thread_name_prefix="webhook")
 
 
@@ -44,98 +42,136 @@ class Answer:
     body: Mapping[str, Any]
     outcome: str  # for the metrics
     retry_after_s: int = 0
+    suspicion: str = ""  # for the audit log
 
 
-def refusal(status: int, code: str, message: str, retry_after_s: int = 0) -> Answer:
+def refusal(status: int, code: str, message: str, retry_after_s: int = 0, suspicion: str = "") -> Answer:
     error = {"code": code, "message": message, "request_id": current().request_id}
-    return Answer(status, {"error": error}, code, retry_after_s)
+    return Answer(status, {"error": error}, code, retry_after_s, suspicion)
 
 
-class WebhookConsumer(AsyncConsumer):
+NO_ADDRESS: Final = (404, "not_found", "There is no such address, or it is disabled.")
+
+
+async def webhooks(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
     """Takes ``POST /webhooks/<platform>/<key>`` with and without the last slash, never redirecting."""
+    started = time.monotonic()
+    found = PATH.match(scope["path"])
+    body = await _body(receive)
+    if body is None:
+        return
+    answer = await _answer(scope, found, body)
+    metrics.webhook(found["platform"] if found else "unknown", answer.outcome, time.monotonic() - started)
+    await _send(answer, send)
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._body = bytearray()
-        self._started = time.monotonic()
 
-    async def http_request(self, event: Mapping[str, Any]) -> None:
-        self._body += event.get("body", b"")
-        if len(self._body) <= MOST_BYTES and event.get("more_body"):
-            return
-        answer = await self._answer()
-        platform = (PATH.match(self.scope["path"]) or {"platform": "unknown"})["platform"]
-        metrics.webhook(platform, answer.outcome, time.monotonic() - self._started)
-        await self._send(answer)
-        raise StopConsumer
+async def _body(receive: Receive) -> bytes | None:
+    """The whole body, or its beginning when it is too long; None when the caller left."""
+    body = bytearray()
+    while True:
+        event = await receive()
+        if event["type"] == "http.disconnect":
+            return None
+        body += event.get("body", b"")
+        if not event.get("more_body") or len(body) > MOST_BYTES:
+            return bytes(body)
 
-    async def http_disconnect(self, event: Mapping[str, Any]) -> None:
-        raise StopConsumer
 
-    async def _answer(self) -> Answer:
-        found = PATH.match(self.scope["path"])
-        if not found:
-            return refusal(404, "not_found", "There is no such address.")
-        if self.scope["method"] != "POST":
-            return refusal(405, "method_not_allowed", "Platforms POST their callbacks here.")
-        if len(self._body) > MOST_BYTES:
-            return refusal(413, "too_large", "A callback may have at most 1 MiB.")
-        request = WebhookRequest(_headers(self.scope), bytes(self._body), time.time())
-        try:
-            return await _take(self.scope, found["platform"], found["key"], request)
-        except (NotStored, DatabaseError):
-            logger.exception("a callback was not stored")
-            return refusal(503, "not_stored", "The message could not be stored. Please deliver it again.")
+async def _answer(scope: MutableMapping[str, Any], found: re.Match[str] | None, body: bytes) -> Answer:
+    if not found:
+        return refusal(404, "not_found", "There is no such address.")
+    if scope["method"] != "POST":
+        return refusal(405, "method_not_allowed", "Platforms POST their callbacks here.")
+    if len(body) > MOST_BYTES:
+        return refusal(413, "too_large", "A callback may have at most 1 MiB.")
+    request = WebhookRequest(_headers(scope), body, time.time())
+    try:
+        return await _take(scope, found["platform"], found["key"], request)
+    except (NotStored, DatabaseError):
+        logger.exception("a callback was not stored")
+        return refusal(503, "not_stored", "The message could not be stored. Please deliver it again.")
 
-    async def _send(self, answer: Answer) -> None:
-        headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
-        if answer.status == 405:
-            headers.append((b"allow", b"POST"))
-        if answer.retry_after_s:
-            headers.append((b"retry-after", str(answer.retry_after_s).encode()))
-        await self.send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        body = json.dumps(answer.body, ensure_ascii=False).encode()
-        await self.send({"type": "http.response.body", "body": body})
+
+async def _send(answer: Answer, send: Send) -> None:
+    body = json.dumps(answer.body, ensure_ascii=False).encode()
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"cache-control", b"no-store"),
+    ]
+    if answer.status == 405:
+        headers.append((b"allow", b"POST"))
+    if answer.retry_after_s:
+        headers.append((b"retry-after", str(answer.retry_after_s).encode()))
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 def _headers(scope: Mapping[str, Any]) -> dict[str, str]:
     return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
 
 
-async def _take(scope: dict[str, Any], platform: str, key: str, request: WebhookRequest) -> Answer:
-    found = await SyncToAsync(_open, thread_sensitive=False, executor=_threads)(scope, platform, key, request)
-    if isinstance(found, Answer):
-        return found
-    accepted = await asyncio.wrap_future(intake.accept(found))
-    return Answer(200, {}, "accepted" if accepted.is_new else "repeated")
-
-
-def _open(scope: dict[str, Any], platform: str, key: str, request: WebhookRequest) -> Answer | intake.Draft:
-    """In a thread: find the endpoint, authenticate, parse. A Draft is still to be stored."""
-    connections.freshen()
-    related = "bot__model", "credential"
-    endpoint = Endpoint.objects.live().with_key(key).select_related(*related).first()
-    if endpoint is None or endpoint.credential.platform != platform:
-        return refusal(404, "not_found", "There is no such address, or it is disabled.")
-    if not gate.admits_to_endpoint(scope, endpoint.pk):
+async def _take(scope: MutableMapping[str, Any], platform: str, key: str, request: WebhookRequest) -> Answer:
+    place = places.recall(key) or await _in_thread(places.look_up)(key)
+    if place is None or place.credentials.platform != platform:
+        return refusal(*NO_ADDRESS)
+    if not gate.admits_to_endpoint(scope, place.endpoint.pk):
         return refusal(403, "address_blocked", "Callbacks from your address are blocked here.")
+    is_small = len(request.body) <= SMALL_BYTES
+    opened = open_callback(place, request) if is_small else await _in_thread(open_callback)(place, request)
+    if not isinstance(opened, Answer):
+        try:
+            return await _act(place, opened)
+        except AuthenticationError as error:
+            opened = _not_authentic(error)
+    if opened.suspicion:
+        await _in_thread(_report)(place, opened.suspicion)
+    return opened
+
+
+def open_callback(place: Place, request: WebhookRequest) -> Inbound | Answer:
+    """Authenticate and parse, without any I/O; an Answer ends it here."""
     try:
         _check_content_type(request)
-        inbound = adapter_for(platform).receive(request, endpoint.credential.values())
+        opened = adapter_for(place.credentials.platform).receive(request, place.credentials)
     except UnsupportedMediaType:
         return refusal(415, "unsupported_media_type", "Callbacks are application/json.")
     except AuthenticationError as error:
-        audit.record_refusal("webhook.rejected", target=endpoint, reason=str(error))
-        return refusal(401, "unauthenticated", "The callback is not authentic.")
+        return _not_authentic(error)
     except PayloadError as error:
         return refusal(400, "bad_payload", str(error))
-    if wait_s := limits.endpoint_pause_s(endpoint):
+    return opened
+
+
+def _not_authentic(error: AuthenticationError) -> Answer:
+    return refusal(401, "unauthenticated", "The callback is not authentic.", suspicion=str(error))
+
+
+def _report(place: Place, suspicion: str) -> None:
+    audit.record_refusal("webhook.rejected", target=place.endpoint, reason=suspicion)
+
+
+async def _act(place: Place, event: Inbound) -> Answer:
+    endpoint = place.endpoint
+    if endpoint.rate_limit_per_minute and (wait_s := await _in_thread(limits.endpoint_pause_s)(endpoint)):
         return refusal(429, "too_many", "More callbacks than this endpoint may take.", retry_after_s=wait_s)
-    inbound_events.heard_from(endpoint)
-    if isinstance(inbound, Challenge):
-        return Answer(200, inbound.answer, "challenge")
-    item = inbound_events.handle(endpoint, inbound)
-    return item or Answer(200, {}, "ignored")
+    inbound.heard_from(endpoint)
+    if isinstance(event, Challenge):
+        return Answer(200, event.answer, "challenge")
+    is_plain = inbound.is_plain(endpoint, event)
+    item = inbound.handle(endpoint, event) if is_plain else await _in_thread(inbound.handle)(endpoint, event)
+    if item is None:
+        return Answer(200, {}, "ignored")
+    accepted = await intake.accepted(item)
+    return Answer(200, {}, "accepted" if accepted.is_new else "repeated")
+
+
+def _in_thread(function: Callable[..., Any]) -> Callable[..., Any]:
+    def work(*args: Any) -> Any:
+        connections.freshen()
+        return function(*args)
+
+    return SyncToAsync(work, thread_sensitive=False, executor=_threads)
 
 
 class UnsupportedMediaType(Exception):

@@ -1,6 +1,6 @@
 """The HTTP and WebSocket stack, outermost first: request context, metrics, the gate, then the doors.
 
-Platform callbacks take a consumer of their own, ahead of Django's handler.
+Platform callbacks take an application of their own, ahead of Django's handler.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ django.setup(set_prefix=False)
 site = get_asgi_application()
 
 from bots.routing import websocket_urlpatterns  # noqa: E402  (the apps must be ready first)
-from bots.webhooks import WebhookConsumer  # noqa: E402
+from bots.webhooks import webhooks  # noqa: E402
 from clawdbot_site.security.gate import Gate  # noqa: E402
 from monitoring.context import RequestContext  # noqa: E402
 from monitoring.metrics import HttpMetrics  # noqa: E402
 
-doors: list[Any] = [re_path(r"^webhooks/", WebhookConsumer.as_asgi()), re_path(r"", cast(Any, site))]
+doors: list[Any] = [re_path(r"^webhooks/", cast(Any, webhooks)), re_path(r"", cast(Any, site))]
 http = URLRouter(doors)
 websocket = URLRouter(websocket_urlpatterns)  # who is calling, the consumer asks security itself
 application = RequestContext(HttpMetrics(Gate(ProtocolTypeRouter({"http": http, "websocket": websocket}))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 import time
@@ -11,11 +12,12 @@ import pytest
 from channels.db import database_sync_to_async
 from channels.testing import HttpCommunicator
 
-from bots import limits
+from bots import limits, places
 from bots.models import Message
 from clawdbot_site.asgi import application
 from integrations.dingtalk.crypto import callback_signature
 from integrations.feishu.crypto import encrypt, event_signature
+from integrations.models import PlatformCredential
 from monitoring.models import AuditLog
 from tests import factories
 
@@ -133,8 +135,30 @@ async def test_unknown_and_disabled_addresses_are_not_found(feishu):
     assert (await post("/webhooks/feishu/unknown/", body, headers))[0] == 404
     assert (await post(f"/webhooks/dingtalk/{feishu.key}/", body, headers))[0] == 404
 
-    await in_database(lambda: type(feishu).objects.update(is_enabled=False))()
+    assert (await post(path_of(feishu), body, headers))[0] == 200
+    feishu.is_enabled = False
+    await in_database(feishu.save)()
     assert (await post(path_of(feishu), body, headers))[0] == 404
+
+
+async def test_what_another_process_disabled_is_not_found_within_its_time(feishu, monkeypatch):
+    monkeypatch.setattr(places, "REMEMBERED_S", 0.2)
+    assert (await post(path_of(feishu), *feishu_event(feishu)))[0] == 200
+
+    await in_database(lambda: type(feishu).objects.update(is_enabled=False))()  # no signal: as from elsewhere
+    await asyncio.sleep(0.25)
+
+    assert (await post(path_of(feishu), *feishu_event(feishu, message_id="om_2")))[0] == 404
+
+
+async def test_two_processes_never_pin_two_companies(dingtalk, monkeypatch):
+    """The other one has pinned already, and this one does not know it yet."""
+    first, headers = dingtalk_message(dingtalk, chatbotCorpId="corp1")
+    await in_database(lambda: places.look_up(dingtalk.key))()
+    await in_database(lambda: PlatformCredential.objects.update(corp_id="corp2"))()
+
+    assert (await post(path_of(dingtalk), first, headers))[0] == 401
+    assert await in_database(Message.objects.count)() == 0
 
 
 async def test_other_methods_sizes_and_bodies_are_refused(feishu):
