@@ -12,13 +12,12 @@ import queue
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass, field
 from typing import Any
 from uuid import UUID
 
-from django.db import InterfaceError, OperationalError, connection, transaction
-from django.utils import timezone
+from django.db import IntegrityError, InterfaceError, OperationalError, transaction
+from django.db.models.functions import Now
 
 from bots import backlog, connections, doorbell
 from bots.commands import command_in
@@ -54,10 +53,9 @@ class Draft:
     most_waiting: int = 0  # of the bot; 0: no limit
     details: dict[str, Any] = field(default_factory=dict)
     id: UUID = field(default_factory=uuid7)
-    received_at: datetime = field(default_factory=timezone.now)
 
     @property
-    def place(self) -> tuple[UUID, str, str]:
+    def place(self) -> Place:
         return self.bot_id, self.source, self.scope_key
 
 
@@ -195,7 +193,7 @@ class _Writer:
         connections.freshen()
         try:
             batch = [waiting for waiting in batch if _is_welcome(waiting)]
-            accepted = store([waiting.draft for waiting in batch])
+            accepted = _stored([waiting.draft for waiting in batch])
         except Exception as error:  # noqa: BLE001  (the one writer must outlive whatever a message holds)
             self._store_one_by_one(batch, error)
             return
@@ -234,40 +232,48 @@ def _ring(batch: Sequence[_Waiting], accepted: Sequence[Accepted]) -> None:
             doorbell.ring(outcome.conversation_id, waiting.draft.queue, needs_answer=needs_model)
 
 
+def _stored(drafts: Sequence[Draft]) -> list[Accepted]:
+    try:
+        return store(drafts)
+    except IntegrityError:
+        _remembered.clear()
+        return store(drafts)
+
+
+# Conversations never change their place. One that was deleted is noticed at the commit, and forgotten.
+Place = tuple[UUID, str, str]
+MOST_REMEMBERED = 50_000
+_remembered: dict[Place, UUID] = {}
+
+
 def store(drafts: Sequence[Draft]) -> list[Accepted]:
     """Store in one transaction, in the order given; repeats find the row of the first one."""
     if not drafts:
         return []
     with transaction.atomic():
-        now = _database_now()
-        drafts = [replace(item, received_at=now) for item in drafts]  # neighbours keep their order by id
         conversations = _conversations(drafts)
         rows = [_row(item, conversations[item.place]) for item in drafts]
         Message.objects.bulk_create(rows, ignore_conflicts=True)
         return _outcomes(drafts, rows)
 
 
-def _database_now() -> datetime:
-    """One clock for all hosts: what is committed before another batch begins stands before it."""
-    if connection.vendor != "postgresql":
-        return datetime.now(UTC)  # SQLite: there is one host
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT now()")
-        found: datetime = cursor.fetchone()[0]
-        return found
-
-
-def _conversations(drafts: Sequence[Draft]) -> dict[tuple[UUID, str, str], UUID]:
+def _conversations(drafts: Sequence[Draft]) -> dict[Place, UUID]:
     wanted = {item.place: item for item in drafts}
-    found = _existing(wanted)
+    found = {place: _remembered[place] for place in wanted if place in _remembered}
+    found |= _existing({place: item for place, item in wanted.items() if place not in found})
     missing = [_conversation(item) for place, item in wanted.items() if place not in found]
     if missing:
         Conversation.objects.bulk_create(missing, ignore_conflicts=True)
-        found = _existing(wanted)
+        found |= _existing({place: item for place, item in wanted.items() if place not in found})
+    if len(_remembered) > MOST_REMEMBERED:
+        _remembered.clear()
+    _remembered.update(found)
     return found
 
 
-def _existing(wanted: dict[tuple[UUID, str, str], Draft]) -> dict[tuple[UUID, str, str], UUID]:
+def _existing(wanted: dict[Place, Draft]) -> dict[Place, UUID]:
+    if not wanted:
+        return {}
     bots, sources, scopes = (set(column) for column in zip(*wanted, strict=True))
     rows = Conversation.objects.filter(bot__in=bots, source__in=sources, scope_key__in=scopes)
     places = rows.values_list("bot", "source", "scope_key", "pk")
@@ -301,7 +307,7 @@ def _row(item: Draft, conversation_id: UUID) -> Message:
         sender_id=item.sender_id,
         session_url=item.session_url,
         details=item.details,
-        received_at=item.received_at,
+        received_at=Now(),  # the database's clock, one for all hosts; neighbours keep their order by id
     )
 
 

@@ -17,7 +17,11 @@ class SiteCelery(Celery):
 
     @cached_property
     def Worker(self) -> Any:
-        return self._program("worker", "celery.apps.worker:Worker")
+        worker = self._program("worker", "celery.apps.worker:Worker")
+        # Workers need not know each other: the lease decides. And gossip ends a worker for good, with exit status 0, when
+        # Redis goes away at a bad moment (seen in the kill matrix).
+        alone = {"without_gossip": True, "without_mingle": True, "without_heartbeat": True}
+        return lambda *args, **options: worker(*args, **{**options, **alone})
 
     @cached_property
     def Beat(self) -> Any:
