@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from functools import partial
 from typing import Any
-from uuid import UUID
 
 from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from bots import doorbell, pushes
+from bots import delivery, discarding, doorbell, pushes
 from bots.errors import BotError
-from bots.models import DeliveryStep, Message
+from bots.models import Message
+from bots.models.conversation import MessageQuerySet
 from monitoring import audit
 
 Status = Message.Status
-RETRIABLE = (Status.FAILED, Status.UNCONFIRMED)
 
 
 class NotRetriable(BotError):
@@ -26,39 +25,70 @@ class NotRetriable(BotError):
 def retry(message: Message) -> Message:
     """Queue a failed or unconfirmed message again; for a reply, the question it answers. Raises NotRetriable.
 
-    An answer that is complete is only sent again; without one, the model is asked again.
+    An answer that is complete is only sent again; without one, the model is asked again. What was discarded is put
+    back first.
     """
     with transaction.atomic():
-        row = _locked(message.reply_to_id or message.pk)
-        if row.status not in RETRIABLE:
-            raise NotRetriable(_("Only what failed or was not confirmed can be tried again, not: %s.") % row.status)
-        before = row.status
-        _begin_again(row)
-        changes = {"status": {"before": before, "after": row.status}}
-        audit.record("message.retried", target=row, target_label=f"{row.role} message", changes=changes)
+        row = discarding.locked(_leader(message))
+        if row.status not in Message.DEAD:
+            text = _("Only what failed or was not confirmed can be tried again, not: %s.")
+            raise NotRetriable(text % row.get_status_display())
+        _queue(row, _begin_again(row))
+        for other in _others(row):  # they have no answer of their own: should they not share one now, each is asked
+            _queue(other, Status.RECEIVED)
         transaction.on_commit(partial(_ring, row))
     return row
 
 
-def _locked(pk: UUID) -> Message:
-    return Message.objects.select_for_update(of=("self",)).select_related("conversation__bot__model").get(pk=pk)
+def try_of(message: Message) -> str:
+    """Which try it belongs to: a reply to its question's, one of several with a common answer to the newest's."""
+    return str(message.details.get("answered_with") or message.reply_to_id or message.pk)
 
 
-def _begin_again(row: Message) -> None:
-    reply = row if _is_push(row) else row.replies.filter(is_current=True).first()
-    is_answered = reply is not None and reply.answered_at is not None and reply.finish_reason != "error"
-    if reply and is_answered:
-        _send_again(reply)
-    elif reply and reply.answered_at:  # an apology: it stays in the record, and another answer takes its place
-        reply.is_current = False
-        reply.save(update_fields=["is_current"])
-    _reset(row, Status.ANSWERED if is_answered else Status.RECEIVED)
+def _leader(message: Message) -> Message:
+    leaders = Message.objects.filter(pk=try_of(message), status__in=Message.DEAD)
+    return leaders.defer("session_url").first() or message
+
+
+def _others(row: Message) -> MessageQuerySet:
+    """Those that got, or were to get, the same answer: they end with it again."""
+    names = row.details.get("together", ())
+    return Message.objects.select_for_update().filter(pk__in=names, status__in=Message.DEAD).defer("session_url")
+
+
+def stored_answer(row: Message) -> Message | None:
+    """What a retry sends again as it is: the push itself, or a question's complete answer. None: the model is asked."""
+    reply = row if _is_push(row) else current_reply(row)
+    is_complete = reply is not None and reply.answered_at is not None and reply.finish_reason != "error"
+    return reply if is_complete else None
+
+
+def current_reply(question: Message) -> Message | None:
+    return question.replies.filter(is_current=True).defer("session_url").first()
+
+
+def _begin_again(row: Message) -> Status:
+    """Make way for the try; returns the state that it begins in."""
+    if answer := stored_answer(row):
+        _send_again(answer)
+        return Status.ANSWERED
+    if (apology := current_reply(row)) and apology.answered_at:  # it stays, and another answer takes its place
+        apology.is_current = False
+        apology.save(update_fields=["is_current"])
+    return Status.RECEIVED
+
+
+def _queue(row: Message, status: Status) -> None:
+    if row.discarded_at:
+        discarding.put_back(row)
+    changes = {"status": {"before": row.status, "after": status}}
+    _reset(row, status)
+    audit.record("message.retried", target=row, target_label=f"{row.role} message", changes=changes)
 
 
 def _send_again(reply: Message) -> None:
     """Calls without a confirmed effect may be made anew: whoever retries accepts that one may show twice."""
-    unconfirmed = reply.steps.exclude(state=DeliveryStep.State.DONE)
-    unconfirmed.update(state=DeliveryStep.State.REFUSED, reason="tried again by hand", finished_at=timezone.now())
+    delivery.make_repeatable(reply, "tried again by hand")
     reply.status, reply.delivered_at = Status.ANSWERED, None
     reply.save(update_fields=["status", "delivered_at"])
 

@@ -2,8 +2,9 @@
 
 from bots.admin.bots import BotAdmin
 from bots.admin.conversations import ConversationAdmin
+from bots.admin.dead_letters import DeadLetterAdmin
 from bots.admin.endpoints import EndpointAdmin
 from bots.admin.messages import MessageAdmin
 from bots.admin.schedules import ScheduleAdmin
 
-__all__ = ["BotAdmin", "ConversationAdmin", "EndpointAdmin", "MessageAdmin", "ScheduleAdmin"]
+__all__ = ["BotAdmin", "ConversationAdmin", "DeadLetterAdmin", "EndpointAdmin", "MessageAdmin", "ScheduleAdmin"]

@@ -119,7 +119,13 @@ class BotAdmin(AuditedModelAdmin):
             _("Answers"),
             {
                 "classes": ["tab"],
-                "fields": ["reply_mode", ("temperature", "top_p"), "max_tokens", "allowed_link_hosts"],
+                "fields": [
+                    "reply_mode",
+                    "answers_together",
+                    ("temperature", "top_p"),
+                    "max_tokens",
+                    "allowed_link_hosts",
+                ],
             },
         ),
         (_("Memory and groups"), {"classes": ["tab"], "fields": ["history_messages", "context_scope", "group_policy"]}),
@@ -127,7 +133,12 @@ class BotAdmin(AuditedModelAdmin):
             _("Limits"),
             {
                 "classes": ["tab"],
-                "fields": ["rate_limit_per_user_per_minute", "daily_tokens_per_user", "too_late_after_s"],
+                "fields": [
+                    "rate_limit_per_user_per_minute",
+                    "daily_tokens_per_user",
+                    "too_late_after_s",
+                    "max_waiting",
+                ],
             },
         ),
     ]

@@ -11,7 +11,8 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
 
-from bots.admin.messages import error_of, in_words, moment
+from bots.admin.message_words import error_of, moment
+from bots.admin.timings import in_words
 from bots.models import Conversation, Message
 from monitoring import audit
 from monitoring.admin import ReadOnlyModelAdmin

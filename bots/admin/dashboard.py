@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from bots.admin import figures
-from bots.admin.messages import in_words
+from bots.admin.timings import in_words
 from bots.models import Bot, Endpoint, Message
 from inference.models import LanguageModel
 from integrations.models import PlatformCredential
@@ -22,7 +22,6 @@ from monitoring.models import Alert
 
 Status = Message.Status
 DEMO = "demo"
-TROUBLE_DAYS = 7
 CHART_HEIGHT = 100
 
 
@@ -109,18 +108,18 @@ def _steps() -> list[Step]:
 
 
 def _numbers(now: datetime) -> dict[str, Any]:
-    last_day, last_week = now - timedelta(days=1), now - timedelta(days=TROUBLE_DAYS)
+    last_day = now - timedelta(days=1)
     hours, bot_days = figures.per_hour(now), figures.per_bot(last_day)
     tokens = Card(_("Tokens"), f"{sum(day.tokens for day in bot_days):,}", _("written by models in 24 hours"))
     return {
-        "cards": [*_cards(figures.today(), figures.durations(last_day)), *_trouble_cards(now), tokens],
+        "cards": [*_cards(figures.today(), figures.durations(last_day)), *_trouble_cards(), tokens],
         "bot_days": bot_days,
         "hours": _bars(hours),
         "hours_total": sum(hour.questions for hour in hours),
         "hours_most": max(hour.questions for hour in hours),
         "hour_labels": [f"{hour.begins_at:%H:%M}" for hour in hours[::6]],
         "models": list(LanguageModel.objects.order_by("name")[: figures.MOST_BOTS]),
-        "errors": figures.last_errors(last_week),
+        "errors": figures.newest_dead_letters(),
     }
 
 
@@ -139,29 +138,20 @@ def _cards(today: figures.Today, took: figures.Durations) -> list[Card]:
     ]
 
 
-def _trouble_cards(now: datetime) -> list[Card]:
-    since = now - timedelta(days=TROUBLE_DAYS)
-    trouble, waits = figures.in_trouble(since), figures.waiting()
-    week = {"role__exact": "user", "received_at__gte": str(since.replace(microsecond=0))}
+def _trouble_cards() -> list[Card]:
     waiting = messages_page(role__exact="user", status__in=",".join(Message.WAITING))
-    failed, unconfirmed = trouble.get(Status.FAILED, 0), trouble.get(Status.UNCONFIRMED, 0)
     return [
-        Card(_("Waiting now"), f"{waits}", _("being answered, or in the queue"), waiting),
-        Card(
-            _("Failed"),
-            f"{failed}",
-            _("in 7 days; can be tried again"),
-            messages_page(status__exact=Status.FAILED, **week),
-            "danger" if failed else "",
-        ),
-        Card(
-            _("Unconfirmed"),
-            f"{unconfirmed}",
-            _("in 7 days; the platform did not say"),
-            messages_page(status__exact=Status.UNCONFIRMED, **week),
-            "warning" if unconfirmed else "",
-        ),
+        Card(_("Waiting now"), f"{figures.waiting()}", _("being answered, or in the queue"), waiting),
+        _dead_card(Status.FAILED, _("Failed"), _("can be tried again, or discarded"), "danger"),
+        _dead_card(Status.UNCONFIRMED, _("Unconfirmed"), _("the platform did not say"), "warning"),
     ]
+
+
+def _dead_card(status: Status, title: Any, note: Any, tone: str) -> Card:
+    found = figures.dead_letters(status)
+    link = f"{reverse('admin:bots_deadletter_changelist')}?{urlencode({'status': status.value})}"
+    value = f"{found:,}+" if found == figures.MOST_COUNTED else f"{found}"
+    return Card(title, value, note, link, tone if found else "")
 
 
 def _bars(hours: list[figures.Hour]) -> list[Bar]:

@@ -10,11 +10,13 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.timezone import localtime
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
 
 from bots.admin.console_steps import guide_for
-from bots.models import Endpoint
+from bots.models import Endpoint, LongConnection
 from monitoring import audit
 from monitoring.admin import AuditedModelAdmin
 
@@ -32,14 +34,15 @@ class EndpointAdmin(AuditedModelAdmin):
     search_fields = ["bot__name", "bot__slug", "credential__name", "credential__app_id"]
     list_select_related = ["bot", "credential"]
     autocomplete_fields = ["bot", "credential"]
-    readonly_fields = ["last_event_at", "last_error"]
+    readonly_fields = ["live_state", "last_event_at", "last_error"]
     date_hierarchy = "created_at"
     change_form_outer_before_template = "bots/endpoint_guide.html"
     fieldsets = [
         (None, {"fields": ["bot", "credential", "mode", "is_enabled"]}),
-        (_("State"), {"fields": ["last_event_at", "last_error"]}),
+        (_("Delivery and limits"), {"fields": ["unconfirmed_policy", "rate_limit_per_minute"]}),
+        (_("State"), {"fields": ["live_state", "last_event_at", "last_error"]}),
     ]
-    add_fieldsets = fieldsets[:1]
+    add_fieldsets = fieldsets[:2]
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         words = {
@@ -58,6 +61,19 @@ class EndpointAdmin(AuditedModelAdmin):
     )
     def state(self, endpoint: Endpoint) -> tuple[str, Any]:
         return ("on", _("enabled")) if endpoint.is_enabled else ("off", _("disabled"))
+
+    @admin.display(description=_("long connection"))
+    def live_state(self, endpoint: Endpoint) -> str:
+        row = LongConnection.objects.filter(pk=endpoint.pk, endpoint__mode=Endpoint.Mode.STREAM).first()
+        if row is None:
+            return "–"
+        if row.current_state != LongConnection.State.CONNECTED or row.connected_at is None:
+            return str(row.current_state.label)
+        return gettext("connected since %(since)s, held by %(holder)s, reconnected %(count)s times") % {
+            "since": f"{localtime(row.connected_at):%Y-%m-%d %H:%M}",
+            "holder": row.holder,
+            "count": row.reconnects,
+        }
 
     @admin.display(description=_("last error"))
     def trouble(self, endpoint: Endpoint) -> SafeString | str:

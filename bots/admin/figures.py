@@ -16,6 +16,7 @@ Status = Message.Status
 HOURS = 24
 SAMPLE = 5000  # of the newest questions, for the percentiles
 MOST_BOTS = 50
+MOST_COUNTED = 10_000
 ARRIVED, LOST = Q(status=Status.DELIVERED), Q(status__in=(Status.FAILED, Status.UNCONFIRMED))
 
 
@@ -72,10 +73,9 @@ def waiting() -> int:
     return Message.objects.waiting().count()
 
 
-def in_trouble(since: datetime) -> dict[str, int]:
-    """How many questions failed, and how many answers were sent without being confirmed."""
-    rows = questions_since(since).filter(LOST).values("status").annotate(n=Count("pk"))
-    return {row["status"]: row["n"] for row in rows}
+def dead_letters(status: str) -> int:
+    """How many wait for a person, counted up to MOST_COUNTED."""
+    return Message.objects.dead_letters().filter(status=status).order_by()[:MOST_COUNTED].count()
 
 
 def durations(since: datetime) -> Durations:
@@ -112,6 +112,6 @@ def per_hour(now: datetime) -> list[Hour]:
     return [Hour(one, counted[one]["n"], counted[one]["lost"]) if one in counted else Hour(one, 0, 0) for one in hours]
 
 
-def last_errors(since: datetime, most: int = 5) -> list[Message]:
-    rows = questions_since(since).filter(LOST).select_related("conversation__bot").defer("session_url")
+def newest_dead_letters(most: int = 5) -> list[Message]:
+    rows = Message.objects.dead_letters().select_related("conversation__bot").defer("session_url")
     return list(rows.order_by("-received_at")[:most])

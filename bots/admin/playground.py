@@ -11,7 +11,7 @@ from django.shortcuts import get_object_or_404, render
 from django.utils.translation import gettext as _
 
 from bots import web
-from bots.admin.messages import in_words
+from bots.admin.timings import in_words
 from bots.models import Bot, Conversation, Message
 from clawdbot_site.security.roles import scopes_of
 

@@ -47,6 +47,8 @@ class BotSerializer(serializers.ModelSerializer[Bot]):
             "welcome_text",
             "ai_notice",
             "too_late_after_s",
+            "answers_together",
+            "max_waiting",
             "allowed_link_hosts",
             "rate_limit_per_user_per_minute",
             "daily_tokens_per_user",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import django_filters
@@ -13,9 +14,10 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from bots import retrying
+from bots import discarding, retrying
 from bots.api.changing import Conflict
 from bots.models import Conversation, Message
+from bots.models.conversation import MessageQuerySet
 
 MESSAGES = {"read": "messages:read", "write": "messages:write"}
 UUID = "[0-9a-fA-F-]{32,36}"
@@ -94,17 +96,18 @@ class MessageSerializer(serializers.ModelSerializer[Message]):
             "received_at",
             "answered_at",
             "delivered_at",
+            "discarded_at",
         ]
         read_only_fields = fields
 
     def get_error(self, row: Message) -> str:
         """Why it failed; a reply that did not arrive tells its question's reason."""
-        if row.error or row.status not in retrying.RETRIABLE:
+        if row.error or row.status not in Message.DEAD:
             return row.error
         return getattr(row, "question_error", None) or ""
 
 
-def messages() -> QuerySet[Message]:
+def messages() -> MessageQuerySet:
     reply = Message.objects.filter(reply_to=OuterRef("pk"), is_current=True).values("pk")[:1]
     return Message.objects.annotate(question_error=F("reply_to__error"), reply=Subquery(reply))
 
@@ -136,8 +139,23 @@ class MessageViewSet(mixins.RetrieveModelMixin, viewsets.GenericViewSet[Message]
     @action(detail=True, methods=["post"])
     def retry(self, request: Request, pk: str) -> Response:
         """Of a reply, its question is tried again. Anything that did not fail is answered 409."""
+        return self._do(retrying.retry, status=202)
+
+    @extend_schema(summary="Discard a failed or unconfirmed message", request=None, responses=MessageSerializer)
+    @action(detail=True, methods=["post"])
+    def discard(self, request: Request, pk: str) -> Response:
+        """It is no dead letter any more and stays in the record. Of a reply, its question is discarded."""
+        return self._do(discarding.discard)
+
+    @extend_schema(summary="Put a discarded message back", request=None, responses=MessageSerializer)
+    @action(detail=True, methods=["post"])
+    def restore(self, request: Request, pk: str) -> Response:
+        return self._do(discarding.restore)
+
+    def _do(self, act: Callable[[Message], Message], status: int = 200) -> Response:
+        """Raises Conflict, in words, where the message is in another state."""
         try:
-            again = retrying.retry(self.get_object())
-        except retrying.NotRetriable as error:
+            row = act(self.get_object())
+        except (retrying.NotRetriable, discarding.NotDiscardable) as error:
             raise Conflict(str(error)) from None
-        return Response(self.get_serializer(messages().get(pk=again.pk)).data, status=202)
+        return Response(self.get_serializer(messages().get(pk=row.pk)).data, status=status)

@@ -35,6 +35,8 @@ class EndpointSerializer(serializers.ModelSerializer[Endpoint]):
             "credential",
             "platform",
             "mode",
+            "unconfirmed_policy",
+            "rate_limit_per_minute",
             "is_enabled",
             "key",
             "webhook_url",

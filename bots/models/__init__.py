@@ -1,7 +1,10 @@
-"""The product's tables: who answers (bot.py), what was said (conversation.py), what was sent (delivery.py)."""
+"""The product's tables: who answers (bot.py), what was said (conversation.py), what was sent (delivery.py), and who
+holds the platforms' long connections (listening.py).
+"""
 
 from bots.models.bot import Bot, Endpoint
 from bots.models.conversation import Conversation, Message
 from bots.models.delivery import DeliveryStep
+from bots.models.listening import LongConnection
 
-__all__ = ["Bot", "Conversation", "DeliveryStep", "Endpoint", "Message"]
+__all__ = ["Bot", "Conversation", "DeliveryStep", "Endpoint", "LongConnection", "Message"]

@@ -16,6 +16,7 @@ LISTS = [
     "bots/endpoint",
     "bots/conversation",
     "bots/message",
+    "bots/deadletter",
     "inference/languagemodel",
     "integrations/platformcredential",
     "security/user",

@@ -55,6 +55,28 @@ def test_cards_lead_to_lists_that_open(browser):
     assert [browser.get(link).status_code for link in links] == [200] * 4
 
 
+def test_discarded_dead_letters_are_not_counted_and_not_shown(browser):
+    question(factories.bot(), "failed", error="old trouble", discarded_at=timezone.now())
+
+    response = browser.get("/admin/")
+
+    assert cards(response)["Failed"] == "0"
+    assert "old trouble" not in response.content.decode()
+
+
+def test_trouble_leads_to_its_dead_letters(browser):
+    question(factories.bot(), "failed", text="Lost one")
+    question(factories.bot(), "unconfirmed", text="Open one")
+    links = {str(card.title): card.link for card in browser.get("/admin/").context["cards"]}
+
+    shown = {title: browser.get(links[title]).content.decode() for title in ("Failed", "Unconfirmed")}
+
+    assert {title: ("Lost one" in text, "Open one" in text) for title, text in shown.items()} == {
+        "Failed": (True, False),
+        "Unconfirmed": (False, True),
+    }
+
+
 def test_dashboard_takes_as_many_queries_for_three_bots_as_for_one(queries):
     question(factories.bot())
     of_one = queries("/admin/")

@@ -33,8 +33,10 @@ BOT = {
     "too_late_after_s": 60,
     "rate_limit_per_user_per_minute": 20,
     "daily_tokens_per_user": 0,
+    "max_waiting": 1000,
     **NO_ENDPOINTS,
 }
+ENDPOINT = {"mode": "webhook", "is_enabled": "on", "unconfirmed_policy": "ask", "rate_limit_per_minute": 0}
 
 
 def errors_of(response: Any) -> dict[str, list[str]]:
@@ -204,6 +206,22 @@ def test_the_same_app_twice_is_refused_in_words(browser):
 # -- bots and endpoints --
 
 
+def test_common_answers_and_the_longest_queue_are_set_in_the_form(browser):
+    given = {**BOT, "model": factories.model().pk, "answers_together": "on", "max_waiting": 7}
+
+    assert add(browser, Bot, given) == {}
+    assert Bot.objects.values_list("answers_together", "max_waiting").get() == (True, 7)
+
+
+def test_policy_and_limit_of_an_endpoint_are_set_in_the_form(browser):
+    endpoint = factories.endpoint()
+    given = {**ENDPOINT, "bot": endpoint.bot_id, "credential": endpoint.credential_id}
+
+    assert change(browser, endpoint, {**given, "unconfirmed_policy": "send_again", "rate_limit_per_minute": 60}) == {}
+    endpoint.refresh_from_db()
+    assert (endpoint.unconfirmed_policy, endpoint.rate_limit_per_minute) == ("send_again", 60)
+
+
 def test_bot_with_hosts_is_taken(browser):
     given = {**BOT, "model": factories.model().pk, "allowed_link_hosts": "docs.example.com\n*.corp.example.com"}
 
@@ -218,7 +236,7 @@ def test_bot_with_a_bad_host_is_refused(browser):
 
 
 def test_endpoint_is_made_and_leads_to_the_steps(browser):
-    given = {"bot": factories.bot().pk, "credential": factories.credential().pk, "mode": "webhook", "is_enabled": "on"}
+    given = {**ENDPOINT, "bot": factories.bot().pk, "credential": factories.credential().pk}
 
     response = browser.post(reverse(ADD[Endpoint]), given)
 
@@ -239,10 +257,6 @@ def test_steps_name_the_console_of_each_platform(browser, platform, mode):
 def test_second_enabled_endpoint_of_a_credential_is_refused_in_words(browser):
     first = factories.endpoint()
 
-    errors = add(
-        browser,
-        Endpoint,
-        {"bot": first.bot_id, "credential": first.credential_id, "mode": "webhook", "is_enabled": "on"},
-    )
+    errors = add(browser, Endpoint, {**ENDPOINT, "bot": first.bot_id, "credential": first.credential_id})
 
     assert "already has an enabled endpoint" in str(errors)

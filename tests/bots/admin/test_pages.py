@@ -7,6 +7,7 @@ from django.contrib import admin
 from django.urls import reverse
 from rest_framework_api_key.models import APIKey
 
+from bots.admin.dead_letters import DeadLetter
 from bots.models import Bot, Conversation, Endpoint, Message
 from inference.models import LanguageModel
 from integrations.models import PlatformCredential
@@ -14,6 +15,7 @@ from monitoring.models import AuditLog
 from tests import factories
 
 MODELS: list[Any] = [Bot, Endpoint, LanguageModel, PlatformCredential, Conversation, Message]
+LISTS = [*MODELS, DeadLetter]
 WRITABLE = MODELS[:4]
 SECRETS = ("app-secret-", "verification-token-", "encrypt-key-", "sk-model-secret", "session-secret")
 
@@ -33,14 +35,14 @@ def fill(count: int) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 3])
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", LISTS)
 def test_list_opens(browser, model, count):
     fill(count)
 
     assert browser.get(page(model, "changelist")).status_code == 200
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", LISTS)
 def test_list_takes_as_many_queries_for_three_rows_as_for_one(queries, model):
     fill(1)
     of_one = queries(page(model, "changelist"))
@@ -71,7 +73,7 @@ def test_what_was_said_can_be_read_but_not_changed(browser, model):
     assert browser.post(page(model, "delete", row.pk), {"post": "yes"}).status_code == 403
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", LISTS)
 def test_search_and_filters_work(browser, model):
     fill(1)
 
@@ -80,7 +82,7 @@ def test_search_and_filters_work(browser, model):
 
 def test_no_page_shows_a_secret(browser):
     fill(2)
-    pages = [page(model, "changelist") for model in MODELS]
+    pages = [page(model, "changelist") for model in LISTS]
     pages += [page(model, "change", row.pk) for model in MODELS for row in model.objects.all()]
 
     shown = [(one, secret) for one in pages for secret in SECRETS if secret in browser.get(one).content.decode()]
@@ -109,7 +111,7 @@ def test_address_is_not_shown_to_who_may_only_look(browser_of):
     assert endpoint.key not in response.content.decode()
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", LISTS)
 def test_staff_without_a_role_is_refused(browser_of, model):
     assert browser_of().get(page(model, "changelist")).status_code == 403
 
