@@ -9,6 +9,7 @@ from bots.api.asking import AskView
 from bots.api.bots import BotViewSet
 from bots.api.conversations import ConversationMessagesView, ConversationViewSet, MessageViewSet
 from bots.api.credentials import CredentialViewSet
+from bots.api.dead_letters import DeadLetterViewSet
 from bots.api.endpoints import EndpointViewSet, PushView
 from bots.api.language_models import LanguageModelViewSet
 
@@ -26,3 +27,4 @@ def register(router: BaseRouter) -> None:
     router.register("endpoints", EndpointViewSet, basename="endpoint")
     router.register("conversations", ConversationViewSet, basename="conversation")
     router.register("messages", MessageViewSet, basename="message")
+    router.register("dead-letters", DeadLetterViewSet, basename="dead-letter")

@@ -59,6 +59,12 @@ NAVIGATION = [
             {**_item(_("Playground"), "forum", PLAYGROUND), "active": _is_playground},
             _list(_("Conversations"), "chat", "bots.conversation"),
             _list(_("Messages"), "mail", "bots.message"),
+            _item(
+                _("Dead letters"),
+                "unsubscribe",
+                reverse_lazy("admin:bots_deadletter_changelist"),
+                "bots.view_message",
+            ),
         ],
     },
     {
