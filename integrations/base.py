@@ -9,7 +9,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol, final
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, final
+
+from integrations.errors import PlatformError
+
+if TYPE_CHECKING:
+    from integrations.listening import LongConnection  # which speaks of the values below
 
 ChatType = Literal["direct", "group"]
 
@@ -209,3 +214,7 @@ class Adapter(ABC):
     def fetch_own_id(self, credentials: Credentials) -> str:
         """The bot's own id on the platform, empty where the platform does not need it. Raises PlatformError."""
         return ""
+
+    def connect(self, credentials: Credentials) -> LongConnection:
+        """The app's long connection, not yet open. Raises PlatformError where the platform has none."""
+        raise PlatformError(f"{self.platform} has no long connection; choose webhook", permanent=True)

@@ -32,3 +32,7 @@ class OutcomeUnknown(PlatformError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, permanent=True)
+
+
+class NotTaken(IntegrationError):
+    """An event of a long connection was not stored: it is not acknowledged, so that the platform sends it again."""

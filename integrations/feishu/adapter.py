@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -23,6 +24,9 @@ from integrations.base import (
 from integrations.feishu import events, opening
 from integrations.feishu.client import FeishuClient
 from integrations.feishu.reply import CardReply, Outbox, TextReply
+from integrations.feishu.stream import FeishuStream
+from integrations.listening import LongConnection
+from integrations.metering import QuotaMeter, Unmetered, streaming_pause_s
 
 
 class FeishuAdapter(Adapter):
@@ -30,8 +34,8 @@ class FeishuAdapter(Adapter):
 
     platform: ClassVar[str] = "feishu"
 
-    def __init__(self, http: httpx.Client, tokens: TokenStore) -> None:
-        self._http, self._tokens = http, tokens
+    def __init__(self, http: httpx.Client, tokens: TokenStore, meter: QuotaMeter | None = None) -> None:
+        self._http, self._tokens, self._meter = http, tokens, meter or Unmetered()
 
     def open(self, request: WebhookRequest, credentials: Credentials) -> Mapping[str, Any] | Challenge | Ignored:
         return opening.open_request(request, credentials)
@@ -43,7 +47,10 @@ class FeishuAdapter(Adapter):
         self, credentials: Credentials, target: ReplyTarget, journal: Journal, *, streaming: bool
     ) -> ReplyStream:
         outbox = Outbox(self._client(credentials), target, journal)
-        return CardReply(outbox) if streaming else TextReply(outbox)
+        pause_s = streaming_pause_s(self._meter.share(credentials.id, "api")) if streaming else math.inf
+        if streaming and (pause_s < math.inf or journal.find("card")):  # a begun card must be finished
+            return CardReply(outbox, pause_s)
+        return TextReply(outbox)
 
     def push(self, credentials: Credentials, target: ReplyTarget, text: str, journal: Journal) -> None:
         chat = replace(target, message_id="")  # a push answers nobody
@@ -52,5 +59,8 @@ class FeishuAdapter(Adapter):
     def fetch_own_id(self, credentials: Credentials) -> str:
         return self._client(credentials).bot_open_id()
 
+    def connect(self, credentials: Credentials) -> LongConnection:
+        return FeishuStream(credentials, self._http)
+
     def _client(self, credentials: Credentials) -> FeishuClient:
-        return FeishuClient(credentials, self._http, self._tokens)
+        return FeishuClient(credentials, self._http, self._tokens, self._meter)
