@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help run test test-long lint format bench lock messages
+.PHONY: help run test test-long chaos lint format bench lock messages
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -22,6 +22,10 @@ test-long:  ## the rest
 	@$(PYTHON) scripts/install.py development
 	@$(BIN)/python scripts/servers.py $(BIN)/python -m pytest -m long
 
+chaos:  ## the kill matrix, 45 minutes: kills every process under load, reports in docs/benchmarks/chaos.md
+	@$(PYTHON) scripts/install.py development
+	@$(BIN)/python scripts/servers.py $(BIN)/python -m tests.chaos --report docs/benchmarks/chaos $(CHAOS)
+
 lint:  ## format, rules, types, import contracts, missing migrations
 	@$(PYTHON) scripts/install.py development
 	$(BIN)/ruff format --check .
@@ -33,6 +37,10 @@ lint:  ## format, rules, types, import contracts, missing migrations
 format:  ## rewrite the code in the house format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+bench:  ## measure the message path; JSON, table and plot to docs/benchmarks/ (15 minutes on a quiet machine)
+	@$(PYTHON) scripts/install.py development
+	@$(BIN)/python -m bench.path
 
 lock:  ## raise the pinned versions in requirements/*.txt
 	$(BIN)/python -m pip install -q uv

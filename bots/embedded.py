@@ -1,5 +1,5 @@
-"""The embedded mode: site, workers and scheduler as threads of one process. The same code as the production shape; only
-the broker, the channel layer and the cache are in memory.
+"""The embedded mode: site, workers, scheduler and long connections as threads of one process. The same code as the
+production shape; only the broker, the channel layer and the cache are in memory.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from celery.worker import WorkController
 from django.conf import settings
 from django.core.management.base import CommandError
 
-from bots import leases, workers
+from bots import leases, listening, workers
 from inference.models import LanguageModel
 from inference.worker import close_all
 
@@ -38,7 +38,7 @@ def lock(data_dir: Path) -> IO[str]:
 
 
 class Workers:
-    """The Celery workers and the scheduler of this process."""
+    """The Celery workers, the scheduler and the long connections of this process."""
 
     def __init__(self) -> None:
         self._workers = [
@@ -49,16 +49,19 @@ class Workers:
         beat: Any = EmbeddedService(_app("beat"), thread=True, scheduler_cls=settings.CELERY_BEAT_SCHEDULER)
         beat.daemon = True
         self._beat = beat
+        self._connections = listening.Background()
 
     def start(self) -> None:
         for thread in self._threads:
             thread.start()
         self._beat.start()
+        self._connections.start()
         workers.warm_up(_inference_queues())
 
     def stop(self) -> None:
         """Take nothing new; let answers end for a while; cut the rest, which is begun anew at the next start."""
         self._beat.stop()
+        self._connections.stop()
         deadline = threading.Timer(workers.DRAIN_S, leases.cancel_all)
         deadline.start()
         stopping = [threading.Thread(target=worker.stop, daemon=True) for worker in self._workers]

@@ -84,7 +84,6 @@ async def _route(uri: WebSocketURI) -> tuple[Sequence[str], str]:
 
 
 @cache
-@cache
 def _certificates() -> ssl.SSLContext:
     """As the HTTP client: httpx's bundle of authorities and the system's own."""
     context = httpx.create_ssl_context(verify=True, trust_env=False)

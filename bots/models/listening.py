@@ -16,6 +16,7 @@ class LongConnectionQuerySet(models.QuerySet["LongConnection"]):
         """Held by nobody, by the database's clock: hosts disagree."""
         return self.filter(Q(held_until__isnull=True) | Q(held_until__lt=Now()))
 
+
 class LongConnection(models.Model):
     """A lease (``holder``, ``fence``, ``held_until``), and what its holder last reported."""
 

@@ -1,0 +1,54 @@
+"""Frames of DingTalk's Stream: text to Frame, Frame to acknowledgement. Pure. Source: PROTOCOL.md, "Stream: frames"."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from integrations.dingtalk.events import strict_object
+from integrations.errors import PayloadError
+
+BOT_TOPIC = "/v1.0/im/bot/messages/get"
+CARD_TOPIC = "/v1.0/card/instances/callback"
+TAKEN, BAD, UNKNOWN = 200, 400, 404
+_WORDS = {TAKEN: "OK", BAD: "bad request", UNKNOWN: "no such topic"}
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """``kind`` is SYSTEM, CALLBACK or EVENT; ``id`` names it in the acknowledgement, empty where none is possible."""
+
+    kind: str
+    topic: str
+    id: str
+    data: str = field(repr=False)
+
+
+def read(text: str | bytes) -> Frame | None:
+    """None for what is no frame: DingTalk sends oddities, and no connection should end for one."""
+    try:
+        given = strict_object(text if isinstance(text, bytes) else text.encode())
+    except PayloadError:
+        return None
+    headers = given.get("headers")
+    headers = headers if isinstance(headers, Mapping) else {}
+    data = given.get("data")
+    return Frame(
+        _word(given.get("type")),
+        _word(headers.get("topic")),
+        _word(headers.get("messageId")),
+        data if isinstance(data, str) else json.dumps(data or {}),
+    )
+
+
+def acknowledge(frame: Frame, code: int = TAKEN, data: Any = None) -> str:
+    """``data`` travels as JSON in a string; a ping's comes back as it was."""
+    body = frame.data if frame.topic == "ping" else json.dumps(data)
+    headers = {"messageId": frame.id, "contentType": "application/json"}
+    return json.dumps({"code": code, "headers": headers, "message": _WORDS[code], "data": body})
+
+
+def _word(value: Any) -> str:
+    return value if isinstance(value, str) else ""
