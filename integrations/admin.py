@@ -6,14 +6,20 @@ from typing import Any
 
 from django.contrib import admin
 from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
 
 from clawdbot_site.security.secret_forms import AddressField, SecretsForm
-from integrations.models import Platform, PlatformCredential
+from integrations import quota, quota_meter
+from integrations.models import Platform, PlatformCredential, QuotaUsage
 from monitoring.admin import AuditedModelAdmin
 
+QUOTA_FIELDS = ("monthly_api_quota", "monthly_webhook_quota")
 IDENTITY = ("app_id", "app_secret", "base_url")  # a change of these may make it another bot
 FEISHU, DINGTALK = "platform == 'feishu'", "platform == 'dingtalk'"
 
@@ -45,6 +51,7 @@ class PlatformCredentialForm(SecretsForm):
             "corp_id",
             "base_url",
             "rotate_by",
+            *QUOTA_FIELDS,
         ]
         help_texts = {
             "name": _("For you: how this app is called in lists."),
@@ -74,6 +81,7 @@ class PlatformCredentialForm(SecretsForm):
 
     def clean(self) -> dict[str, Any]:
         data = super().clean()
+        data.update({name: data.get(name) or 0 for name in QUOTA_FIELDS if name not in self.errors})
         if data.get("platform") == Platform.FEISHU:
             self._check_feishu(data)
         return data
@@ -93,7 +101,8 @@ class PlatformCredentialForm(SecretsForm):
 @admin.register(PlatformCredential)
 class PlatformCredentialAdmin(AuditedModelAdmin):
     form = PlatformCredentialForm
-    list_display = ["name", "where", "app_id", "is_signed", "team", "rotate_by", "updated_at"]
+    list_display = ["name", "where", "app_id", "is_signed", "team", "used_this_month", "rotate_by", "updated_at"]
+    readonly_fields = ["used_this_month"]
     list_filter = ["platform", "allow_unsigned", "rotate_by", "team"]
     search_fields = ["name", "app_id", "corp_id"]
     list_select_related = ["team"]
@@ -104,6 +113,7 @@ class PlatformCredentialAdmin(AuditedModelAdmin):
         "allow_unsigned": FEISHU,
         "robot_code": DINGTALK,
         "card_template_id": DINGTALK,
+        "monthly_webhook_quota": DINGTALK,
     }
     fieldsets = [
         (None, {"fields": ["name", "platform", "team"]}),
@@ -122,6 +132,7 @@ class PlatformCredentialAdmin(AuditedModelAdmin):
                 ],
             },
         ),
+        (_("Monthly quota of the company's plan"), {"fields": [*QUOTA_FIELDS, "used_this_month"]}),
         (_("Special cases"), {"fields": ["corp_id", "base_url", "rotate_by"]}),
     ]
 
@@ -133,7 +144,33 @@ class PlatformCredentialAdmin(AuditedModelAdmin):
     def is_signed(self, credential: PlatformCredential) -> bool:
         return not credential.allow_unsigned
 
+    @admin.display(description=_("used this month"))
+    def used_this_month(self, credential: PlatformCredential) -> str:
+        if credential._state.adding:
+            return "-"
+        return format_html_join("", "<div>{}</div>", ((_meter(state),) for state in quota.states(credential)))
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[PlatformCredential]:
+        rows: QuerySet[PlatformCredential] = super().get_queryset(request)
+        return rows.prefetch_related(quota.with_usage())
+
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         if change and set(IDENTITY).intersection(form.changed_data):
             obj.own_id = ""  # learned anew when it is needed
         super().save_model(request, obj, form, change)
+        if change and set(QUOTA_FIELDS).intersection(form.changed_data):
+            quota_meter.allow_again(obj)
+
+
+def _meter(state: quota.State) -> SafeString:
+    """A quota in words, with a bar where a limit is known."""
+    name = QuotaUsage.Quota(state.quota).label
+    if not state.limit:
+        words = gettext("%(used)s %(calls)s, no limit set") % {"used": f"{state.used:,}", "calls": name}
+    else:
+        values = {"used": f"{state.used:,}", "limit": f"{state.limit:,}", "share": f"{state.share:.0%}", "calls": name}
+        words = gettext("%(used)s of %(limit)s %(calls)s (%(share)s)") % values
+    if state.is_used_up:
+        words = gettext("%(words)s; the platform says it is used up") % {"words": words}
+    bar = format_html('<progress value="{}" max="{}"></progress> ', state.used, state.limit) if state.limit else ""
+    return format_html("{}{}", bar, words)

@@ -1,4 +1,4 @@
-"""PlatformCredential: the secrets of one app on one chat platform."""
+"""PlatformCredential: the secrets of one app on one chat platform. QuotaUsage: what it used of a month's quota."""
 
 from __future__ import annotations
 
@@ -48,6 +48,24 @@ class PlatformCredential(models.Model):
     )
     own_id = models.CharField(_("the bot's own ID"), max_length=100, blank=True, editable=False)
     rotate_by = models.DateField(_("rotate by"), null=True, blank=True)
+    monthly_api_quota = models.PositiveIntegerField(
+        _("monthly API calls"),
+        default=0,
+        db_default=0,
+        blank=True,
+        help_text=_(
+            "How many billed API calls the company's plan allows each month. DingTalk's Standard edition: 5,000, and "
+            "every step of a streamed answer is one. From 80 % on answers grow in fewer steps, from 95 % on they come "
+            "as one message. 0: no limit is watched."
+        ),
+    )
+    monthly_webhook_quota = models.PositiveIntegerField(
+        _("monthly webhook and Stream calls"),
+        default=0,
+        db_default=0,
+        blank=True,
+        help_text=_("DingTalk's Standard edition: 3,000, questions and answers together. 0: no limit is watched."),
+    )
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
     updated_at = models.DateTimeField(_("updated at"), auto_now=True)
 
@@ -81,3 +99,26 @@ class PlatformCredential(models.Model):
             own_id=self.own_id,
             allow_unsigned=self.allow_unsigned,
         )
+
+
+class QuotaUsage(models.Model):
+    """How many billed calls an app made in a month. ``month`` is its first day, in China."""
+
+    class Quota(models.TextChoices):
+        API = "api", _("API calls")
+        WEBHOOK = "webhook", _("webhook and Stream calls")
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    credential = models.ForeignKey(PlatformCredential, models.CASCADE, related_name="usage")
+    month = models.DateField(_("month"))
+    quota = models.CharField(_("quota"), max_length=10, choices=Quota.choices)
+    used = models.PositiveIntegerField(_("used"), default=0)
+    used_up_at = models.DateTimeField(_("used up at"), null=True, blank=True)
+
+    class Meta:
+        verbose_name, verbose_name_plural = _("quota used"), _("quotas used")
+        ordering = ["-month", "quota"]
+        constraints = [models.UniqueConstraint(fields=["credential", "month", "quota"], name="one_count_per_month")]
+
+    def __str__(self) -> str:
+        return f"{self.credential_id} {self.month:%Y-%m} {self.quota}: {self.used}"

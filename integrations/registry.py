@@ -8,6 +8,7 @@ from clawdbot_site.security.outbound import guarded_client
 from integrations.base import Adapter
 from integrations.dingtalk.adapter import DingTalkAdapter
 from integrations.feishu.adapter import FeishuAdapter
+from integrations.quota_meter import meter
 from integrations.tokens import CachedTokens
 from integrations.web.adapter import WebAdapter
 
@@ -16,7 +17,8 @@ from integrations.web.adapter import WebAdapter
 def adapters() -> dict[str, Adapter]:
     """One of each in a process; they share one pooled, guarded HTTP client."""
     http, tokens = guarded_client(), CachedTokens()
-    made: list[Adapter] = [FeishuAdapter(http, tokens), DingTalkAdapter(http, tokens), WebAdapter()]
+    feishu, dingtalk = FeishuAdapter(http, tokens, meter()), DingTalkAdapter(http, tokens, meter())
+    made: list[Adapter] = [feishu, dingtalk, WebAdapter()]
     return {adapter.platform: adapter for adapter in made}
 
 

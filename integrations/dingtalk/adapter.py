@@ -1,7 +1,8 @@
-"""DingTalk behind the common interface: HTTP callbacks in, messages and cards out."""
+"""DingTalk behind the common interface: HTTP callbacks or Stream in, messages and cards out."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -24,6 +25,9 @@ from integrations.dingtalk.cards import has_card_space
 from integrations.dingtalk.client import DingTalkClient
 from integrations.dingtalk.events import open_callback, parse_message
 from integrations.dingtalk.reply import CardReply, PlainReply
+from integrations.dingtalk.stream import DingTalkStream
+from integrations.listening import LongConnection
+from integrations.metering import QuotaMeter, Unmetered, streaming_pause_s
 
 
 class DingTalkAdapter(Adapter):
@@ -31,9 +35,10 @@ class DingTalkAdapter(Adapter):
 
     platform: ClassVar[str] = "dingtalk"
 
-    def __init__(self, http: httpx.Client, tokens: TokenStore) -> None:
+    def __init__(self, http: httpx.Client, tokens: TokenStore, meter: QuotaMeter | None = None) -> None:
         self._http = http
         self._tokens = tokens
+        self._meter = meter or Unmetered()
 
     def open(self, request: WebhookRequest, credentials: Credentials) -> Mapping[str, Any] | Challenge | Ignored:
         return open_callback(request, credentials)
@@ -44,13 +49,19 @@ class DingTalkAdapter(Adapter):
     def open_reply(
         self, credentials: Credentials, target: ReplyTarget, journal: Journal, *, streaming: bool
     ) -> ReplyStream:
-        client = DingTalkClient(credentials, self._http, self._tokens)
-        can_stream = streaming and bool(credentials.card_template_id) and has_card_space(target)
-        reply = CardReply if can_stream or journal.find("card") else PlainReply  # a begun card must be finished
-        return reply(client, credentials, target, journal)
+        client = DingTalkClient(credentials, self._http, self._tokens, self._meter)
+        has_cards = bool(credentials.card_template_id) and has_card_space(target)
+        pause_s = streaming_pause_s(self._meter.share(credentials.id, "api")) if has_cards else 0.0
+        can_stream = streaming and has_cards and pause_s < math.inf
+        if can_stream or journal.find("card"):  # a begun card must be finished
+            return CardReply(client, credentials, target, journal, pause_s)
+        return PlainReply(client, credentials, target, journal)
 
     def push(self, credentials: Credentials, target: ReplyTarget, text: str, journal: Journal) -> None:
         to_person = bool(target.sender_id) and (target.chat_type == "direct" or not target.chat_id)
         place = replace(target, chat_type="direct" if to_person else "group", webhook_url="")
-        client = DingTalkClient(credentials, self._http, self._tokens)
+        client = DingTalkClient(credentials, self._http, self._tokens, self._meter)
         PlainReply(client, credentials, place, journal).finish(text)
+
+    def connect(self, credentials: Credentials) -> LongConnection:
+        return DingTalkStream(credentials, self._http)

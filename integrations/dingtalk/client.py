@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 
 from integrations.base import Credentials, TokenStore
+from integrations.dingtalk import limits
 from integrations.dingtalk.refusals import (
     GATEWAY_TIMEOUT,
     TOKEN_CODES,
@@ -22,7 +23,9 @@ from integrations.dingtalk.refusals import (
     refusal,
 )
 from integrations.errors import OutcomeUnknown
-from integrations.metering import metered
+from integrations.metering import QuotaMeter, Unmetered, metered
+from integrations.pacing import LONGEST_WAIT_S
+from integrations.traffic import Traffic
 
 Json = Mapping[str, Any]
 
@@ -38,17 +41,30 @@ _NOTHING_SENT = (
 
 
 class DingTalkClient:
-    """DingTalk as one app sees it."""
+    """DingTalk as one app sees it.
 
-    def __init__(self, credentials: Credentials, http: httpx.Client, tokens: TokenStore) -> None:
+    Writing on a card waits for its turn by itself (HeldBack). All else can become visible and is noted in a journal
+    first: ask ``pace`` before that.
+    """
+
+    def __init__(
+        self, credentials: Credentials, http: httpx.Client, tokens: TokenStore, meter: QuotaMeter | None = None
+    ) -> None:
         self._credentials = credentials
         self._http = http
         self._tokens = tokens
+        self._traffic = Traffic(credentials, limits.judge, meter or Unmetered())
+        self.patience_s = LONGEST_WAIT_S
         self._token_key = f"dingtalk:token:{credentials.api_url}:{credentials.app_id}"
 
-    def send_by_session(self, url: str, body: Json) -> None:
+    def pace(self, name: str, place: str = "") -> None:
+        """Wait for a call's turn, for ``patience_s`` at most; names are those of ``limits``. Raises HeldBack."""
+        self._traffic.admit(limits.call(self._credentials, name, place), self.patience_s)
+
+    def send_by_session(self, url: str, body: Json, chat_id: str = "") -> None:
         """Answer in the chat that a sessionWebhook stands for. Raises Refused, OutcomeUnknown."""
-        with metered("dingtalk", "session"):
+        made = self._traffic.made(limits.call(self._credentials, limits.SESSION, chat_id))
+        with made, metered("dingtalk", limits.SESSION):
             self._send_by_session(url, body)
 
     def _send_by_session(self, url: str, body: Json) -> None:
@@ -69,7 +85,7 @@ class DingTalkClient:
             raise Refused(
                 f"DingTalk refused to {call}: it knows no such staff id", "invalidStaffIdList", permanent=True
             )
-        if answer.get("flowControlledStaffIdList"):
+        if answer.get("flowControlledStaffIdList"):  # says nothing about other people
             raise Refused(f"DingTalk refused to {call}: too many messages to them", "flowControlledStaffIdList")
         return str(answer.get("processQueryKey", ""))
 
@@ -89,11 +105,16 @@ class DingTalkClient:
 
     def stream_card(self, body: Json) -> None:
         """Show a text on a card. May be repeated: its ``guid`` makes a repeat harmless. Raises Refused."""
-        self._call("PUT", "/v1.0/card/streaming", body, "update the card", repeatable=True)
+        card = str(body["outTrackId"])
+        self.pace(limits.STREAM, card)
+        self._call("PUT", "/v1.0/card/streaming", body, "update the card", card, repeatable=True)
 
-    def _call(self, method: str, path: str, body: Json, call: str, *, repeatable: bool = False) -> dict[str, Any]:
+    def _call(
+        self, method: str, path: str, body: Json, call: str, place: str = "", *, repeatable: bool = False
+    ) -> dict[str, Any]:
         """A call of the new API; a refused token is replaced once."""
-        with metered("dingtalk", path.rpartition("/")[2]):
+        name = path.rpartition("/")[2]
+        with self._traffic.made(limits.call(self._credentials, name, place)), metered("dingtalk", name):
             return self._asked(method, path, body, call, repeatable)
 
     def _asked(self, method: str, path: str, body: Json, call: str, repeatable: bool) -> dict[str, Any]:
@@ -171,7 +192,7 @@ def _refusal(call: str, response: httpx.Response) -> Refused:
 
 def _unreachable(call: str) -> Refused:
     words = "check this server's network and DingTalk's two addresses"
-    return Refused(f"DingTalk was not reached to {call}: {words}", UNREACHABLE)
+    return Refused(f"DingTalk was not reached to {call}: {words}", UNREACHABLE, meaning="app")
 
 
 def _unknown(call: str) -> OutcomeUnknown:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from integrations.errors import PlatformError
 
@@ -18,13 +18,25 @@ UNREACHABLE = "unreachable"
 NO_SUCH_CARD = "param.stream.outTrackId"
 BLOCKED_ADDRESS_S = 300.0
 
+# What a refusal says about other calls: nothing; the app does not work; too many calls of the app, in the chat, or
+# from this address; nothing is left of the month's quota.
+Meaning = Literal["", "app", "rate", "chat rate", "address", "quota"]
+
 
 class Refused(PlatformError):
     """Nothing became visible: DingTalk said no, or was not reached at all. ``code`` is DingTalk's own word."""
 
-    def __init__(self, message: str, code: str, *, permanent: bool = False, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        code: str,
+        *,
+        permanent: bool = False,
+        retry_after_s: float | None = None,
+        meaning: Meaning = "",
+    ) -> None:
         super().__init__(message, permanent=permanent, retry_after_s=retry_after_s)
-        self.code = code
+        self.code, self.meaning = code, meaning
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +46,14 @@ class Rule:
     codes: str
     permanent: bool
     advice: str
+    meaning: Meaning = ""
 
 
 RULES = (
-    Rule(r"InvalidAuthentication|40001|40014|42001", False, "it does not accept a fresh access token"),
-    Rule(r"invalidClientIdOrSecret|40089", True, "app_id or app_secret is wrong; copy both again from the console"),
+    Rule(r"InvalidAuthentication|40001|40014|42001", False, "it does not accept a fresh access token", "app"),
+    Rule(
+        r"invalidClientIdOrSecret|40089", True, "app_id or app_secret is wrong; copy both again from the console", "app"
+    ),
     Rule(
         r".*AccessTokenPermissionDenied|60011|88",
         True,
@@ -48,13 +63,22 @@ RULES = (
         r".*IpNotInWhiteList|60020",
         True,
         "this server's address{detail} is not on the app's list; add it under security settings",
+        "app",
     ),
+    Rule(r".*Qp[sm]Limit.*|90002|90018|90019", False, "too many calls at once; it is tried again", "rate"),
     Rule(
-        r".*Qp[sm]Limit.*|90002|90018|90019|410100|130101|send\.too\.fast|send\.byToken\.tooFast|too\.many\..*",
+        r"410100|130101|send\.too\.fast|send\.byToken\.tooFast|too\.many\..*",
         False,
         "too many calls at once; it is tried again",
+        "chat rate",
     ),
-    Rule(r".*ApiCountLimitForOrg|90020|90030", True, "the company's monthly quota of calls is used up; raise the plan"),
+    Rule(
+        r".*ApiCountLimitForOrg|90020|90030",
+        True,
+        "the company's monthly quota of calls is used up; raise the plan in DingTalk's admin console, or wait for the"
+        " next month",
+        "quota",
+    ),
     Rule(r"300001|session\.(expired|notExisted)", True, "the chat's reply address is no longer valid"),
     Rule(r"460101|101002|invalidParameter\.msgParam\.tooLong|param\.stream\.content", True, "the text is too long"),
     Rule(r"43010[1-4]|contain\..*|param\.contentUnsafe", True, "its content filter objects to the text"),
@@ -67,7 +91,8 @@ RULES = (
     Rule(r"invalidParameter\.robotCode\..*", True, "robot_code does not belong to this app; check the credential"),
     Rule(r"param\.templateNotExist", True, "the card template does not exist; check card_template_id"),
     Rule(r"unknownError", True, "the card template may lack the Markdown variable 'content'; check the template"),
-    Rule(r"-1|15|system\..*|http-5\d\d|http-429", False, "it is busy; it is tried again"),
+    Rule(r"http-429", False, "it is busy; it is tried again", "rate"),
+    Rule(r"-1|15|system\..*|http-5\d\d", False, "it is busy; it is tried again"),
 )
 
 
@@ -78,13 +103,15 @@ def refusal(call: str, status: int, answer: Any, retry_after: str = "") -> Refus
     """
     if is_blocked(answer) and (status < 300 or isinstance(answer, Mapping)):
         words = "it blocks this server's address for too many calls, for five minutes"
-        return Refused(f"DingTalk refused to {call}: {words}", "blocked", retry_after_s=BLOCKED_ADDRESS_S)
+        message = f"DingTalk refused to {call}: {words}"
+        return Refused(message, "blocked", retry_after_s=BLOCKED_ADDRESS_S, meaning="address")
     code = answer_code(status, answer)
     rule = next((r for r in RULES if re.fullmatch(r.codes, code)), None)
     permanent = rule.permanent if rule else status < 500 and status != 429
     advice = rule.advice.format(detail=_detail(answer)) if rule else "see DingTalk's documentation for the code"
     message = f"DingTalk refused to {call}: {advice} (code {code})"
-    return Refused(message, code, permanent=permanent, retry_after_s=_seconds(retry_after))
+    meaning = rule.meaning if rule else ""
+    return Refused(message, code, permanent=permanent, retry_after_s=_seconds(retry_after), meaning=meaning)
 
 
 def is_blocked(answer: Any) -> bool:

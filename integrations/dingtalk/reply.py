@@ -11,11 +11,13 @@ import uuid
 from contextlib import suppress
 
 from integrations.base import Credentials, Journal, ReplyStream, ReplyTarget, Step
-from integrations.dingtalk import cards
+from integrations.dingtalk import cards, limits
 from integrations.dingtalk.client import DingTalkClient
 from integrations.dingtalk.events import session_url
 from integrations.dingtalk.refusals import NO_SUCH_CARD, Refused
 from integrations.errors import OutcomeUnknown, PlatformError
+from integrations.pacing import LONGEST_WAIT_S
+from integrations.traffic import HeldBack, Stopped
 
 WEBHOOK_MARGIN_S = 300.0
 MIN_GROWTH_CHARS = 20
@@ -53,10 +55,18 @@ class PlainReply(ReplyStream):
         return bool(self._webhook) and time.time() < self._target.webhook_expires_at_s - WEBHOOK_MARGIN_S
 
     def _is_sent_by_webhook(self, name: str, message: cards.Message, at_staff_id: str) -> bool:
-        """False after a refusal, whatever its reason: the API has its own permissions, quota and limits."""
+        """False after a refusal, whatever its reason: the API has its own permissions, quota and limits.
+
+        Its turn comes before its intent: whoever dies while waiting leaves nothing that may have been sent.
+        """
+        try:
+            self._client.pace(limits.SESSION, self._target.chat_id)
+        except Stopped:
+            return False
         _begin(self._journal, name)
         try:
-            self._client.send_by_session(self._webhook, cards.webhook_message(message, at_staff_id))
+            body = cards.webhook_message(message, at_staff_id)
+            self._client.send_by_session(self._webhook, body, self._target.chat_id)
         except Refused as problem:
             self._journal.refused(name, str(problem))
             self._webhook = ""
@@ -71,6 +81,7 @@ class PlainReply(ReplyStream):
                 " app's version in the developer console; people outside the company cannot be answered later",
                 permanent=True,
             )
+        self._client.pace(limits.TO_GROUP if self._target.chat_type == "group" else limits.TO_USER)
         _begin(self._journal, name)
         try:
             sent_id = self._call_api(message)
@@ -91,11 +102,20 @@ class CardReply(ReplyStream):
     Steps: ``card`` is refused when messages take over for good, ``finished`` when the card was closed as failed.
     """
 
-    def __init__(self, client: DingTalkClient, credentials: Credentials, target: ReplyTarget, journal: Journal) -> None:
+    def __init__(
+        self,
+        client: DingTalkClient,
+        credentials: Credentials,
+        target: ReplyTarget,
+        journal: Journal,
+        pause_s: float = 0.0,
+    ) -> None:
+        """``pause_s`` is the least time between two steps that are shown, where the month's quota is short."""
         self._client = client
         self._credentials = credentials
         self._target = target
         self._journal = journal
+        self._pause_s = pause_s
         self._plain = PlainReply(client, credentials, target, journal)
         step = journal.find("card")
         self._state = _state(step)
@@ -111,15 +131,18 @@ class CardReply(ReplyStream):
         self._is_still = bool(rest)
         if rest or not self._is_due(content):
             return
-        self._shown_at = time.monotonic()
+        self._shown_at, self._client.patience_s = time.monotonic(), 0.0
         try:
             if self._write(content, str(uuid.uuid4())):
                 self._shown_chars = len(content)
+        except HeldBack:
+            return  # no room for this step: the next one shows its text too
         except PlatformError as problem:
             self._is_still = problem.permanent
             raise
 
     def finish(self, text: str) -> None:
+        self._client.patience_s = LONGEST_WAIT_S
         content, rest = cards.card_text(text)
         if not self._close(content):
             self._plain.finish(text)
@@ -128,11 +151,14 @@ class CardReply(ReplyStream):
 
     def _is_due(self, content: str) -> bool:
         has_grown = len(content) >= self._shown_chars + MIN_GROWTH_CHARS or not self._shown_chars
-        return bool(content) and has_grown and time.monotonic() - self._shown_at >= MIN_PAUSE_S
+        pause_s = max(self._pause_s, MIN_PAUSE_S)  # an infinite one never ends
+        return bool(content) and has_grown and time.monotonic() - self._shown_at > pause_s
 
     def _close(self, content: str) -> bool:
         """Write the card's last text; False when messages must carry the answer."""
         finished = self._journal.find("finished")
+        if self._state == "absent":
+            self._create(is_last=True)
         if self._state == "refused" or (finished and finished.state == "refused"):
             return False
         if finished and finished.state == "done":
@@ -151,7 +177,7 @@ class CardReply(ReplyStream):
     def _give_up(self, problem: Refused) -> bool:
         """DingTalk will never take this card's last text: close it as failed, as well as we can."""
         self._journal.refused("finished", str(problem))
-        with suppress(Refused):  # then it stays open, and the answer still comes
+        with suppress(Refused, HeldBack):  # then it stays open, and the answer still comes
             self._client.stream_card(cards.card_update(self._track_id(), str(uuid.uuid4()), "", is_error=True))
         return False
 
@@ -188,18 +214,24 @@ class CardReply(ReplyStream):
 
         At the last text every refusal sends the answer as messages, before it only a permanent one does.
         """
-        body = cards.card(self._credentials, self._target, self._track_id())
         try:
+            self._client.pace(limits.CREATE)
+            body = cards.card(self._credentials, self._target, self._track_id())
             self._client.create_and_deliver_card(body)
         except OutcomeUnknown:
             self._state = "unknown"
-        except Refused as problem:
-            self._state = "refused" if is_last or problem.permanent else "absent"
-            if self._state == "absent":
-                raise
-            self._journal.refused("card", str(problem))
+        except (Refused, HeldBack) as problem:
+            self._refuse(problem, is_last=is_last)
         else:
             self._confirm()
+
+    def _refuse(self, problem: Refused | HeldBack, *, is_last: bool) -> None:
+        if not is_last and not problem.permanent:
+            self._state = "absent"
+            raise problem
+        self._state = "refused"
+        self._track_id()
+        self._journal.refused("card", str(problem))
 
     def _confirm(self) -> None:
         if self._state != "open":

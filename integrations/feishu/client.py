@@ -14,10 +14,12 @@ from uuid import uuid4
 import httpx
 
 from integrations.base import Credentials, TokenStore
-from integrations.feishu import refusals
+from integrations.feishu import limits, refusals
 from integrations.feishu.cards import Part
 from integrations.feishu.refusals import FeishuError
-from integrations.metering import metered
+from integrations.metering import QuotaMeter, Unmetered, metered
+from integrations.pacing import LONGEST_WAIT_S
+from integrations.traffic import Traffic
 
 TIMEOUT = httpx.Timeout(10.0, connect=3.0)
 RENEW_BEFORE_END_S = 600
@@ -27,14 +29,26 @@ Json = dict[str, Any]
 
 
 class FeishuClient:
-    """The calls of one app. All raise FeishuError."""
+    """The calls of one app. All raise FeishuError; those on a card or about the bot wait for their turn (HeldBack).
 
-    def __init__(self, credentials: Credentials, http: httpx.Client, tokens: TokenStore) -> None:
+    Sends and new cards leave a trace in a journal: ask ``pace`` before it, then make them.
+    """
+
+    def __init__(
+        self, credentials: Credentials, http: httpx.Client, tokens: TokenStore, meter: QuotaMeter | None = None
+    ) -> None:
         self._credentials, self._http, self._tokens = credentials, http, tokens
+        self._traffic = Traffic(credentials, limits.judge, meter or Unmetered())
+        self.patience_s = LONGEST_WAIT_S
         self._token_key = f"feishu:{credentials.api_url}:{credentials.app_id}"
+
+    def pace(self, name: str, *, chat_id: str = "", card_id: str = "") -> None:
+        """Wait for a call's turn, for ``patience_s`` at most. Raises HeldBack: the call must not be made."""
+        self._traffic.admit(limits.call(self._credentials, name, chat_id=chat_id, card_id=card_id), self.patience_s)
 
     def bot_open_id(self) -> str:
         """The bot's own open_id; it differs per app."""
+        self.pace("bot info")
         bot = self._call("bot info", "GET", "/bot/v3/info").get("bot")
         return str(bot.get("open_id") or "") if isinstance(bot, dict) else ""
 
@@ -44,14 +58,17 @@ class FeishuClient:
         The same ``uuid`` gives at most one message within an hour.
         """
         body = {"receive_id": receive_id, **_message(part, uuid)}
-        return self._message_id(self._call("send", "POST", f"/im/v1/messages?receive_id_type={id_type}", body))
+        path = f"/im/v1/messages?receive_id_type={id_type}"
+        return self._message_id(self._call("send", "POST", path, body, chat_id=receive_id))
 
-    def reply_message(self, message_id: str, part: Part, uuid: str) -> str:
-        """Reply to a message, in its thread where it stands in one; returns the message id. ``uuid`` as above."""
+    def reply_message(self, message_id: str, part: Part, uuid: str, chat_id: str = "") -> str:
+        """Reply to a message, in its thread where it stands in one; returns the message id. ``uuid`` as above.
+
+        ``chat_id`` is where the message stands: that chat is left alone when it has had too many.
+        """
         body = {**_message(part, uuid), "reply_in_thread": False}
-        return self._message_id(
-            self._call("reply", "POST", f"/im/v1/messages/{quote(message_id, safe='')}/reply", body)
-        )
+        path = f"/im/v1/messages/{quote(message_id, safe='')}/reply"
+        return self._message_id(self._call("reply", "POST", path, body, chat_id=chat_id))
 
     def create_card(self, card: str) -> str:
         """Make a card entity of a card's JSON; returns its id. It can be sent once."""
@@ -61,17 +78,23 @@ class FeishuClient:
     def update_card_text(self, card_id: str, element_id: str, text: str, sequence: int) -> None:
         """Replace an element's text. ``sequence`` must be higher than in any earlier operation on the card."""
         path = f"/cardkit/v1/cards/{card_id}/elements/{element_id}/content"
-        self._call("update card", "PUT", path, {"content": text, **_operation(sequence)})
+        self.pace("update card", card_id=card_id)
+        self._call("update card", "PUT", path, {"content": text, **_operation(sequence)}, card_id=card_id)
 
     def update_card_settings(self, card_id: str, settings: str, sequence: int) -> None:
         """Change a card's settings, given as JSON text. ``sequence`` as above."""
         body = {"settings": settings, **_operation(sequence)}
-        self._call("card settings", "PATCH", f"/cardkit/v1/cards/{card_id}/settings", body)
+        self.pace("card settings", card_id=card_id)
+        self._call("card settings", "PATCH", f"/cardkit/v1/cards/{card_id}/settings", body, card_id=card_id)
 
     def _message_id(self, answer: Json) -> str:
         return _id(answer, "message_id", "send")
 
-    def _call(self, name: str, method: str, path: str, body: Json | None = None) -> Json:
+    def _call(self, name: str, method: str, path: str, body: Json | None = None, **place: str) -> Json:
+        with self._traffic.made(limits.call(self._credentials, name, **place)):
+            return self._authorised(name, method, path, body)
+
+    def _authorised(self, name: str, method: str, path: str, body: Json | None) -> Json:
         """Make one call; a refused token is replaced and the call repeated, once."""
         token = self._token()
         try:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
 from typing import ClassVar, TypeVar
 
 from integrations.base import Journal, ReplyStream, ReplyTarget
@@ -17,12 +19,13 @@ from integrations.feishu import cards, refusals
 from integrations.feishu.cards import Part
 from integrations.feishu.client import FeishuClient
 from integrations.feishu.refusals import FeishuError
+from integrations.pacing import LONGEST_WAIT_S
+from integrations.traffic import HeldBack
 
 logger = logging.getLogger(__name__)
 
 UUID_SAFE_S = 55 * 60  # the platform forgets a uuid after an hour
 PATIENCE = 3  # waits for one call that is told to slow down
-LONGEST_WAIT_S = 5.0
 SEQUENCES_PER_HOLDER = 10_000
 SEQUENCE_JUMP = 1_000
 
@@ -55,11 +58,15 @@ class Outbox:
         if self._replies and self.journal.find(apart) is None and self._is_replied(name, part):
             return
         if not self.is_done(name):
-            self._once(apart, lambda uuid: self.client.send_message(*self._receiver(), part, uuid))
+            receiver = self._receiver()
+            pace = partial(self.client.pace, "send", chat_id=receiver[1])
+            self._once(apart, pace, lambda uuid: self.client.send_message(*receiver, part, uuid))
 
     def _is_replied(self, name: str, part: Part) -> bool:
+        question, chat_id = self._target.message_id, self._receiver()[1]
+        pace = partial(self.client.pace, "reply", chat_id=chat_id)
         try:
-            self._once(name, lambda uuid: self.client.reply_message(self._target.message_id, part, uuid))
+            self._once(name, pace, lambda uuid: self.client.reply_message(question, part, uuid, chat_id))
         except FeishuError as error:
             if error.code not in refusals.REPLY_IMPOSSIBLE:
                 raise
@@ -70,15 +77,19 @@ class Outbox:
         chat_id = self._target.chat_id
         return ("chat_id", chat_id) if chat_id else ("open_id", self._target.sender_id)
 
-    def _once(self, name: str, send: Callable[[str], str]) -> None:
-        """Make one send, unless it is done. An earlier try of unknown outcome is repeated under its old uuid."""
+    def _once(self, name: str, pace: Callable[[], None], send: Callable[[str], str]) -> None:
+        """Make one send, unless it is done. An earlier try of unknown outcome is repeated under its old uuid.
+
+        Its turn comes before its intent: whoever dies while waiting leaves nothing that may have been sent.
+        """
         if self.is_done(name):
             return
+        pace()
         step = self.journal.intend(name)
         if not step.is_new and time.time() - step.first_tried_at_s > UUID_SAFE_S:
             raise OutcomeUnknown("Feishu: a send was interrupted too long ago to be repeated safely")
         try:
-            message_id = patiently(lambda: send(step.key))
+            message_id = patiently(lambda: send(step.key), pace)
         except FeishuError as error:
             if not step.is_new and error.permanent:
                 raise OutcomeUnknown(f"{error}; an earlier try may have been shown") from error
@@ -109,8 +120,10 @@ class CardReply(ReplyStream):
 
     interval_s: ClassVar[float] = 0.35  # the platform takes ten operations a second per card
 
-    def __init__(self, outbox: Outbox) -> None:
+    def __init__(self, outbox: Outbox, pause_s: float = 0.0) -> None:
+        """``pause_s`` is the least time between two steps that are shown, where the month's quota is short."""
         self._outbox, self._client, self._journal = outbox, outbox.client, outbox.journal
+        self._pause_s, self._shown_at = pause_s, float("-inf")
         self._card_id = ""
         self._shown = ""  # what the card holds, as far as we know
         self._is_streaming = True
@@ -118,10 +131,18 @@ class CardReply(ReplyStream):
 
     def show(self, text: str) -> None:
         head = cards.preview(text)
-        if head and head != self._shown and self._is_open(head, streaming=True):
-            self._put(head)
+        if not head or head == self._shown or not self._is_due():
+            return
+        self._shown_at, self._client.patience_s = time.monotonic(), 0.0
+        with suppress(HeldBack):  # no room for this step: the next one shows its text too
+            if self._is_open(head, streaming=True):
+                self._put(head)
+
+    def _is_due(self) -> bool:
+        return not self._pause_s or time.monotonic() - self._shown_at > self._pause_s  # an infinite one never ends
 
     def finish(self, text: str) -> None:
+        self._client.patience_s = LONGEST_WAIT_S
         if self._outbox.is_done("finished"):
             return
         head, rest = cards.fit(text)
@@ -150,8 +171,10 @@ class CardReply(ReplyStream):
 
     def _created(self, head: str, *, streaming: bool) -> str:
         """Make the entity. Nobody sees it yet, so one too many does no harm."""
+        pace = partial(self._client.pace, "create card")
+        pace()
         self._journal.intend("card")
-        card_id = patiently(lambda: self._client.create_card(cards.card(head, streaming=streaming)))
+        card_id = patiently(lambda: self._client.create_card(cards.card(head, streaming=streaming)), pace)
         self._journal.done("card", card_id)
         self._shown, self._is_streaming = head, streaming
         return card_id
@@ -208,23 +231,37 @@ class CardReply(ReplyStream):
 
     def _operate(self, operation: Callable[[int], None]) -> None:
         """Make one numbered operation. A number that is used up is jumped over, within what this holder may use."""
+        refusal: FeishuError | None = None
         while True:
             self._operations += 1
             try:
                 return operation(self._journal.fence * SEQUENCES_PER_HOLDER + self._operations)
+            except HeldBack as held:
+                raise refusal or held from None
             except FeishuError as error:
                 if error.code != refusals.SEQUENCE_USED or self._operations + SEQUENCE_JUMP >= SEQUENCES_PER_HOLDER:
                     raise
+                refusal = error
                 self._operations += SEQUENCE_JUMP
 
 
-def patiently(call: Callable[[], T]) -> T:
-    """Make a call; when the platform says to slow down, wait as long as it wants and try again, a few times."""
+def patiently(call: Callable[[], T], pace: Callable[[], None] = lambda: None) -> T:
+    """Make a call; when the platform says to slow down, wait as long as it wants and try again, a few times.
+
+    ``pace`` does the waiting where the call does not do it by itself: the refusal has emptied the call's bucket.
+    """
     for _ in range(PATIENCE):
         try:
             return call()
         except FeishuError as error:
-            if not error.is_rate_limit or (error.retry_after_s or 0.0) > LONGEST_WAIT_S:
+            if not error.is_rate_limit:
                 raise
-            time.sleep(error.retry_after_s or 0.0)
+            _wait_again(pace, error)
     return call()
+
+
+def _wait_again(pace: Callable[[], None], error: FeishuError) -> None:
+    try:
+        pace()
+    except HeldBack:  # the platform's own refusal says more, and that nothing was sent
+        raise error from None

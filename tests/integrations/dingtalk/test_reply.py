@@ -344,7 +344,7 @@ def test_card_is_tried_again_when_the_first_update_met_a_limit(
     reply.show("answer")
     reply.finish("answer")
     assert [card.ends for card in dingtalk.cards.values()] == [["finished"]]
-    assert dingtalk.paths() == [CREATE, CREATE, STREAM, STREAM]
+    assert dingtalk.paths() == [CREATE, CREATE, STREAM]  # the second ``show`` came too soon after the refusal
 
 
 def test_answer_comes_as_message_when_the_card_meets_a_limit_at_the_end(

@@ -11,8 +11,10 @@ import httpx
 import pytest
 
 from integrations.base import Credentials, ReplyTarget
+from integrations.feishu import limits
 from integrations.feishu.adapter import FeishuAdapter
 from integrations.feishu.client import FeishuClient
+from integrations.pacing import Limit
 
 from .doubles import MemoryJournal, MemoryTokens
 from .fake_feishu import FakeFeishu
@@ -38,6 +40,12 @@ def credentials(**fields: Any) -> Credentials:
         "encrypt_key": SHARED["encrypt_key"],
     }
     return Credentials(**{**given, **fields})
+
+
+@pytest.fixture(autouse=True)
+def talkative_chats(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long answers take no time. What the limits do is shown in tests/integrations/test_pacing.py."""
+    monkeypatch.setattr(limits, "CHAT", Limit(burst=1_000, interval_s=0.001))
 
 
 @pytest.fixture
