@@ -21,7 +21,7 @@ def freshen() -> None:
     now = time.monotonic()
     is_trusted = now - getattr(_used, "at_s", float("-inf")) < TRUSTED_S and not connection.errors_occurred
     if is_trusted:
-        connection.health_check_done = True
+        connection.health_check_done = True  # type: ignore[attr-defined]  # the stubs do not know it
     else:
         close_old_connections()
     _used.at_s = now

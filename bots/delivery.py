@@ -13,7 +13,7 @@ import threading
 import time
 from datetime import timedelta
 
-from django.db import connection, transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 from django.utils import timezone
 
 from bots import together
@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 Status = Message.Status
 GIVE_UP_AFTER = timedelta(days=3)
 LONGEST_WAIT_S = 300.0
+SETTLE_PAUSES_S = (0.1, 0.3, 0.6, 1.0, 1.5, 2.0, 2.5)
 NO_CREDENTIALS = Credentials(id="", platform="web", app_id="", api_url="")
 
 
@@ -152,10 +153,22 @@ def send(question: Message, open_reply: OpenReply) -> bool:
     else:
         question.timings["deliver"] = round((time.monotonic() - started) * 1000)
         status = Status.FAILED if question.error else Status.DELIVERED
-        settle(question, open_reply.reply, status, question.error, open_reply.journal)
+        _settle_patiently(question, open_reply, status)
     finally:
         open_reply.journal.flush()
     return True
+
+
+def _settle_patiently(question: Message, open_reply: OpenReply, status: str) -> None:
+    """The person has the answer, and only this worker knows: a database that restarts is waited for."""
+    for pause_s in SETTLE_PAUSES_S:
+        try:
+            return settle(question, open_reply.reply, status, question.error, open_reply.journal)
+        except (OperationalError, InterfaceError):
+            logger.warning("a delivered answer could not be noted; it is tried again")
+            connection.close()
+            time.sleep(pause_s)
+    return settle(question, open_reply.reply, status, question.error, open_reply.journal)
 
 
 def _sends_again(question: Message) -> bool:

@@ -13,6 +13,7 @@ from django.utils import timezone
 from bots import doorbell, intake, places, turns
 from bots.commands import command_in
 from bots.models import Endpoint, Message
+from integrations import quota_meter
 from integrations.base import Inbound, IncomingMessage, Recalled
 from integrations.errors import AuthenticationError
 from integrations.models import Platform, PlatformCredential
@@ -23,6 +24,7 @@ FLUSH_S = 2.0
 
 def handle(endpoint: Endpoint, event: Inbound) -> intake.Draft | None:
     """Act on an authentic event; a Draft is a message that the caller must hand to intake.accept."""
+    quota_meter.received(endpoint.credential, event)
     if isinstance(event, Recalled):
         recall(endpoint.credential, event.message_id)
     if not isinstance(event, IncomingMessage):

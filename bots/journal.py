@@ -82,12 +82,13 @@ class DatabaseJournal:
         self.flush()
 
     def flush(self) -> None:
-        """Write what is settled and not written yet."""
-        while self._unwritten:
-            row = self._steps[self._unwritten[0]]
+        """Write what is settled and not written yet; in a transaction it counts as written with the commit."""
+        names = list(self._unwritten)
+        for row in map(self._steps.__getitem__, names):
             mine = self._rows(row.name).filter(fence__lte=self.fence)  # a late holder changes nothing of a newer one's
             mine.update(state=row.state, finished_at=row.finished_at, remote_id=row.remote_id, reason=row.reason)
-            del self._unwritten[0]
+        if names:
+            transaction.on_commit(lambda: self._unwritten.__delitem__(slice(len(names))))
 
     def _settle(self, name: str, state: State, remote_id: str = "", reason: str = "") -> None:
         row = self._steps[name]

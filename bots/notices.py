@@ -31,7 +31,7 @@ def notice(question: Message) -> Answer | None:
 
 def needs_no_model(question: Message) -> bool:
     """Whether any worker may answer it, also one without models."""
-    return question.details.get("kind") == "busy"
+    return bool(question.details.get("kind") == "busy")
 
 
 def is_too_late(question: Message) -> bool:

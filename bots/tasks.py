@@ -8,6 +8,7 @@ from celery import shared_task
 
 from bots import connections, doorbell, pushes, sweeping, turns
 from bots import workers as workers  # its signal handlers belong to every worker process
+from integrations import quota
 
 
 @shared_task(queue="inference")
@@ -32,3 +33,9 @@ def sweep() -> None:
         doorbell.ring(conversation_id, queue, needs_answer=needs_model)
     for conversation_id in sweeping.due_pushes():
         doorbell.ring(conversation_id, "delivery", needs_answer=False)
+
+
+@shared_task(queue="default")
+def review_quotas() -> None:
+    """Alerts of the platforms' monthly quotas: open those that are due, close those of a past month."""
+    quota.review()

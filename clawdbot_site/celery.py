@@ -18,8 +18,8 @@ class SiteCelery(Celery):
     @cached_property
     def Worker(self) -> Any:
         worker = self._program("worker", "celery.apps.worker:Worker")
-        # Workers need not know each other: the lease decides. And gossip ends a worker for good, with exit status 0, when
-        # Redis goes away at a bad moment (seen in the kill matrix).
+        # Workers need not know each other: the lease decides. And gossip ends a worker for good, with exit status 0,
+        # when Redis goes away at a bad moment (seen in the kill matrix).
         alone = {"without_gossip": True, "without_mingle": True, "without_heartbeat": True}
         return lambda *args, **options: worker(*args, **{**options, **alone})
 

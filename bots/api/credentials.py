@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.db.models import QuerySet
 from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 
 from bots.api.changing import ResourceViewSet
 from bots.api.secret_fields import AddressField, FingerprintField, SecretField, refuse_moved_secrets
+from integrations import quota, quota_meter
 from integrations.models import Platform, PlatformCredential
 
 IDENTITY = ("app_id", "app_secret", "base_url")  # a change of these may make it another bot
@@ -22,6 +24,7 @@ class CredentialSerializer(serializers.ModelSerializer[PlatformCredential]):
     verification_token_fingerprint = FingerprintField("verification_token")
     encrypt_key_fingerprint = FingerprintField("encrypt_key")
     base_url = AddressField(max_length=300, help_text="Empty: the platform's usual address.")
+    quota_used = serializers.SerializerMethodField(help_text="Calls of this month, by quota.")
 
     class Meta:
         model = PlatformCredential
@@ -42,6 +45,9 @@ class CredentialSerializer(serializers.ModelSerializer[PlatformCredential]):
             "base_url",
             "card_template_id",
             "rotate_by",
+            "monthly_api_quota",
+            "monthly_webhook_quota",
+            "quota_used",
             "created_at",
             "updated_at",
         ]
@@ -58,10 +64,24 @@ class CredentialSerializer(serializers.ModelSerializer[PlatformCredential]):
         return attrs
 
     def update(self, instance: PlatformCredential, validated_data: dict[str, Any]) -> PlatformCredential:
-        is_another = any(validated_data.get(name, held) != held for name, held in _identity(instance).items())
-        if is_another:
+        if _changes(_identity(instance), validated_data):
             validated_data["own_id"] = ""  # learned anew when it is needed
-        return super().update(instance, validated_data)
+        is_another_plan = _changes(_plan(instance), validated_data)
+        changed = super().update(instance, validated_data)
+        if is_another_plan:
+            quota_meter.allow_again(changed)
+        return changed
+
+    def get_quota_used(self, row: PlatformCredential) -> dict[str, int]:
+        return {state.quota: state.used for state in quota.states(row)}
+
+
+def _changes(held: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    return any(wanted.get(name, value) != value for name, value in held.items())
+
+
+def _plan(row: PlatformCredential) -> dict[str, int]:
+    return {"monthly_api_quota": row.monthly_api_quota, "monthly_webhook_quota": row.monthly_webhook_quota}
 
 
 class _Wanted:
@@ -114,3 +134,7 @@ class CredentialViewSet(ResourceViewSet):
     required_scopes = {"read": "bots:write", "write": "bots:write"}
     lookup_value_regex = "[0-9a-fA-F-]{32,36}"
     filterset_fields = ["platform", "app_id", "name"]
+
+    def get_queryset(self) -> QuerySet[PlatformCredential]:
+        """With this month's use, read anew for each request."""
+        return super().get_queryset().prefetch_related(quota.with_usage())

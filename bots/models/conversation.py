@@ -152,9 +152,7 @@ class Message(models.Model):
                 condition=Q(status__in=["failed", "unconfirmed"], discarded_at__isnull=True),
                 name="message_dead",
             ),
-            models.Index(
-                fields=["-received_at"], condition=Q(discarded_at__isnull=False), name="message_discarded"
-            ),
+            models.Index(fields=["-received_at"], condition=Q(discarded_at__isnull=False), name="message_discarded"),
             models.Index(fields=["-received_at", "-id"], name="message_newest"),
             models.Index(fields=["sender_id", "received_at"], name="message_of_sender"),
         ]

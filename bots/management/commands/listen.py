@@ -13,6 +13,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from bots.listening import Supervisor
+from integrations import quota_meter
 from monitoring import audit, metrics_server
 
 
@@ -31,6 +32,7 @@ class Command(BaseCommand):
             metrics_server.serve(settings.WORKER_METRICS_PORT)
         asyncio.new_event_loop().run_until_complete(self._listen())
         audit.write_overdue(everything=True)
+        quota_meter.meter().flush_safely()
         sys.stdout.flush()
         os._exit(0)  # a call that hangs in a thread would hold the exit up
 

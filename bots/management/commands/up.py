@@ -18,6 +18,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import OperationalError, connection
 
 from bots import embedded, seed
+from integrations import quota_meter
 from monitoring import audit
 
 
@@ -44,6 +45,7 @@ class Command(BaseCommand):
         server.run()
         if lock:
             lock.close()
+        quota_meter.meter().flush_safely()
         sys.stdout.flush()
         os._exit(0)  # daemon threads of libraries would hold the exit up for seconds
 

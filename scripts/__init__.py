@@ -1,0 +1,1 @@
+"""What make runs: installing, private servers for tests, translations."""
