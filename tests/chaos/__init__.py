@@ -1,0 +1,1 @@
+"""The kill matrix: a production site under load, killed at named points, judged by what people in the chats see."""
