@@ -9,13 +9,17 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+from typing import Any
 from uuid import UUID
 
 from celery import current_app
 
+from monitoring.ids import uuid7
+
 logger = logging.getLogger(__name__)
 ANSWER, DELIVER = "bots.tasks.answer_conversation", "bots.tasks.deliver_reply"
 MOST_WAITING = 10_000
+BATCH = 64
 
 _rings: queue.Queue[tuple[str, str, str]] = queue.Queue(MOST_WAITING)
 _start = threading.Lock()
@@ -35,13 +39,28 @@ def ring(conversation_id: UUID, queue_name: str, *, needs_answer: bool = True) -
             _threads[0].start()
 
 
+def _all_that_wait() -> list[tuple[str, str, str]]:
+    """At least one; those that one commit let ring leave in one round trip."""
+    waiting = [_rings.get()]
+    while len(waiting) < BATCH and not _rings.empty():
+        waiting.append(_rings.get())
+    return waiting
+
+
+def _send(producer: Any, rings: list[tuple[str, str, str]]) -> None:
+    with producer.batch():
+        for task, name, conversation_id in rings:
+            current_app.send_task(
+                task, (conversation_id,), queue=name, retry=False, producer=producer, task_id=uuid7().hex
+            )
+
+
 def _ring_all() -> None:
     while True:
         try:
             with current_app.producer_or_acquire() as producer:  # kept while it works: taking one costs half a ring
                 while True:
-                    task, name, conversation_id = _rings.get()
-                    current_app.send_task(task, (conversation_id,), queue=name, retry=False, producer=producer)
+                    _send(producer, _all_that_wait())
         except Exception as error:  # noqa: BLE001  (the one who rings must outlive whatever the broker does)
             reason = f"{type(error).__name__}: {error}"[:200]
             logger.warning("the doorbell did not ring; the sweeper will", extra={"reason": reason})

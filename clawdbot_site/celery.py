@@ -7,9 +7,14 @@ import sys
 from typing import Any
 
 from celery import Celery
+from kombu.transport import redis
 from kombu.utils.objects import cached_property
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "clawdbot_site.settings.base")
+
+# What a worker had fetched and not begun is not put back when its connection ends: the sweeper rings again. Putting
+# back through a connection that is gone ends the whole worker, with exit status 0 (seen in the kill matrix).
+redis.Channel.do_restore = False
 
 
 class SiteCelery(Celery):

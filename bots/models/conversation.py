@@ -93,7 +93,12 @@ class Message(models.Model):
     DEAD = (Status.FAILED, Status.UNCONFIRMED)
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    conversation = models.ForeignKey(Conversation, models.CASCADE, related_name="messages")
+    conversation = models.ForeignKey(
+        Conversation,
+        models.CASCADE,
+        related_name="messages",
+        db_index=False,  # message_in_order serves
+    )
     role = models.CharField(_("role"), max_length=10, choices=Role.choices)
     status = models.CharField(_("status"), max_length=12, choices=Status.choices, default=Status.RECEIVED)
     text = models.TextField(_("text"), blank=True)
