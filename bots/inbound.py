@@ -23,7 +23,10 @@ FLUSH_S = 2.0
 
 
 def handle(endpoint: Endpoint, event: Inbound) -> intake.Draft | None:
-    """Act on an authentic event; a Draft is a message that the caller must hand to intake.accept."""
+    """Act on an authentic event; a Draft is a message that the caller must hand to intake.accept.
+
+    Raises AuthenticationError where only the stored credential tells that the event is not for us.
+    """
     quota_meter.received(endpoint.credential, event)
     if isinstance(event, Recalled):
         recall(endpoint.credential, event.message_id)
@@ -63,15 +66,17 @@ def recall(credential: PlatformCredential, message_id: str) -> None:
 def pin_company(credential: PlatformCredential, incoming: IncomingMessage) -> None:
     """DingTalk signs no body, so the first authenticated message fixes the company for good (rule W1).
 
-    Raises AuthenticationError when another process has pinned another company just now.
+    Raises AuthenticationError for another company, also one that another process has pinned just now.
     """
     if not _pins_company(credential, incoming):
+        if incoming.tenant_id and credential.corp_id not in ("", incoming.tenant_id):
+            raise AuthenticationError("the message is from another company")
         return
     row = PlatformCredential.objects.filter(pk=credential.pk)
     row.filter(corp_id="").update(corp_id=incoming.tenant_id)
     places.forget()
     if not row.filter(corp_id=incoming.tenant_id).exists():
-        raise AuthenticationError("the message comes from another company")
+        raise AuthenticationError("the message is from another company")
 
 
 def _pins_company(credential: PlatformCredential, incoming: IncomingMessage) -> bool:

@@ -24,9 +24,10 @@ from bots.holding import Claim, Status, Wanted
 from bots.models import Endpoint
 from clawdbot_site.security.encryption import DecryptionError
 from integrations.base import Inbound
-from integrations.errors import NotTaken, PlatformError
+from integrations.errors import AuthenticationError, NotTaken, PlatformError
 from integrations.listening import State
 from integrations.registry import adapter_for
+from monitoring import audit
 
 logger = logging.getLogger(__name__)
 LOOK_S = 2.0
@@ -159,7 +160,11 @@ class Events:
         if endpoint is None:
             raise NotTaken("the endpoint is disabled")
         inbound.heard_from(endpoint)
-        item = inbound.handle(endpoint, event)
+        try:
+            item = inbound.handle(endpoint, event)
+        except AuthenticationError as error:  # acknowledged all the same: it would only come again
+            audit.record_refusal("event.rejected", target=endpoint, reason=str(error))
+            return None
         return intake.accept(item) if item else None
 
 

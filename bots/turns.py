@@ -54,6 +54,9 @@ def _work_off(lease: Lease, may_answer: bool) -> Message | None:
             return question
         if not (may_answer or question.status == Status.ANSWERED or notices.needs_no_model(question)):
             return question
+        if _is_superseded(waiting):
+            delivery.settle(question, None, Status.FAILED, "not answered in time; a later message got the apology")
+            continue
         if question.conversation.bot.answers_together and question.platform != "web":
             question = together.lead(waiting)
         if not _turn(question, lease):
@@ -68,6 +71,15 @@ def _waiting(lease: Lease) -> list[Message]:
     related = "conversation__bot__model", "conversation__endpoint__credential"
     waiting = Message.objects.waiting().filter(conversation_id=lease.conversation_id)
     return list(waiting.select_related(*related)[:READ_AHEAD])
+
+
+def _is_superseded(waiting: list[Message]) -> bool:
+    """Too late, and so is the next one: of several old messages of a chat only the last one gets the apology."""
+    first, *later = waiting
+    if first.platform == "web" or not later or first.cancel_requested_at:
+        return False
+    is_unanswered = first.status == Status.RECEIVED and notices.is_too_late(first)
+    return is_unanswered and later[0].status == Status.RECEIVED and notices.is_too_late(later[0])
 
 
 def _is_due(conversation_id: UUID) -> bool:

@@ -24,6 +24,7 @@ from bots.models import Endpoint, LongConnection, Message
 from integrations.base import Adapter, Ignored, Recalled
 from integrations.errors import NotTaken
 from integrations.registry import adapter_for
+from monitoring.models import AuditLog
 from tests import factories
 from tests.integrations.dingtalk.fake_gateway import FakeGateway, message
 
@@ -237,6 +238,18 @@ async def test_events_keep_their_order(gateway):
     stored = await rows(lambda: list(Message.objects.order_by("received_at", "id").values_list("text", flat=True)))
 
     assert stored == [str(number) for number in range(20)]
+
+
+async def test_an_event_of_another_company_is_dropped_and_audited(gateway):
+    """The connection was opened before the first message pinned the company."""
+    endpoint = await stream_endpoint(gateway)
+    take = Events(endpoint.pk)
+    await take(factories.incoming("ours", tenant_id="corp1"))
+
+    await take(factories.incoming("theirs", tenant_id="corp2"))
+
+    assert await rows(lambda: list(Message.objects.values_list("text", flat=True))) == ["ours"]
+    assert await rows(AuditLog.objects.filter(action="event.rejected").count) == 1
 
 
 async def test_a_recalled_message_is_cancelled(gateway):

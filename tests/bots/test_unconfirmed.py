@@ -71,3 +71,17 @@ def test_an_answer_that_may_have_been_seen_is_never_replaced(on_dingtalk, says, 
     work_off(question)
 
     assert (question.status, shown(dingtalk_app)) == ("unconfirmed", ["echo: Hello"])
+
+
+def test_of_several_old_messages_of_a_chat_only_the_last_one_gets_an_apology(on_dingtalk, says, dingtalk_app):
+    """After an outage nobody is flooded."""
+    endpoint = on_dingtalk({"too_late_after_s": 60})
+    old = [says(endpoint, f"old {n}") for n in range(4)]
+    Message.objects.update(received_at=timezone.now() - timedelta(minutes=5))
+    new = says(endpoint, "new")
+
+    work_off(*old, new)
+
+    assert [text[:9] for text in shown(dingtalk_app)] == ["Sorry, I ", "echo: new"]
+    assert [q.status for q in old] == ["failed"] * 4
+    assert new.status == "delivered"
