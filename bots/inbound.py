@@ -10,8 +10,9 @@ from uuid import UUID
 from django.db import connection
 from django.utils import timezone
 
-from bots import doorbell, intake, places, turns
+from bots import doorbell, drafts, places, turns
 from bots.commands import command_in
+from bots.drafts import Draft
 from bots.models import Endpoint, Message
 from integrations import quota_meter
 from integrations.base import Inbound, IncomingMessage, Recalled
@@ -22,7 +23,7 @@ logger = logging.getLogger(__name__)
 FLUSH_S = 2.0
 
 
-def handle(endpoint: Endpoint, event: Inbound) -> intake.Draft | None:
+def handle(endpoint: Endpoint, event: Inbound) -> Draft | None:
     """Act on an authentic event; a Draft is a message that the caller must hand to intake.accept.
 
     Raises AuthenticationError where only the stored credential tells that the event is not for us.
@@ -33,7 +34,7 @@ def handle(endpoint: Endpoint, event: Inbound) -> intake.Draft | None:
     if not isinstance(event, IncomingMessage):
         return None
     pin_company(endpoint.credential, event)
-    item = intake.draft(endpoint, event)
+    item = drafts.draft(endpoint, event)
     if item and item.details.get("command") == "stop":
         stop(item)
     return item
@@ -46,7 +47,7 @@ def is_plain(endpoint: Endpoint, event: Inbound) -> bool:
     return not _pins_company(endpoint.credential, event) and command_in(event.text) != "stop"
 
 
-def stop(item: intake.Draft) -> None:
+def stop(item: Draft) -> None:
     """Cancel at once what is being answered there; the word that it was done comes in its turn. Repeats do nothing."""
     known = Message.objects.filter(platform=item.platform, app_id=item.app_id, external_id=item.external_id)
     if not known.exists():

@@ -19,6 +19,7 @@ from channels.db import DatabaseSyncToAsync
 from django.db import DatabaseError
 
 from bots import holding, inbound, intake
+from bots.drafts import Accepted
 from bots.errors import NotStored
 from bots.holding import Claim, Status, Wanted
 from bots.models import Endpoint
@@ -154,7 +155,7 @@ class Events:
         except (NotStored, DatabaseError) as error:
             raise NotTaken(str(error)) from error
 
-    def _handle(self, event: Inbound) -> Future[intake.Accepted] | None:
+    def _handle(self, event: Inbound) -> Future[Accepted] | None:
         rows = Endpoint.objects.live().select_related("bot__model", "credential")
         endpoint = rows.filter(pk=self._endpoint_id, mode=Endpoint.Mode.STREAM).first()
         if endpoint is None:

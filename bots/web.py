@@ -8,7 +8,7 @@ from uuid import UUID
 from django.utils import timezone
 
 from bots import commands, turns
-from bots.intake import Draft
+from bots.drafts import Draft
 from bots.models import Bot, Conversation, Message
 from bots.text import storable
 from monitoring.ids import uuid7

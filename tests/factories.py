@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from bots import intake
+from bots import drafts
 from bots.models import Bot, Conversation, Endpoint, Message
 from inference.models import LanguageModel
 from integrations.base import IncomingMessage, ReplyTarget
@@ -52,8 +52,8 @@ def incoming(text: str = "Hello", *, chat_id: str = "oc_1", sender_id: str = "ou
     return IncomingMessage(message_id=message_id, text=text, sender_id=sender_id, target=target, **values)
 
 
-def draft(place: Endpoint | None = None, text: str = "Hello", **values: Any) -> intake.Draft:
-    made = intake.draft(place or endpoint(), incoming(text, **values))
+def draft(place: Endpoint | None = None, text: str = "Hello", **values: Any) -> drafts.Draft:
+    made = drafts.draft(place or endpoint(), incoming(text, **values))
     assert made is not None
     return made
 

@@ -15,7 +15,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 application = get_asgi_application()
 
-from bots import doorbell, intake  # noqa: E402  (the apps must be ready first)
+from bots import doorbell, drafts  # noqa: E402  (the apps must be ready first)
 from bots.models import Conversation, Endpoint, Message  # noqa: E402
 from clawdbot_site import celery  # noqa: E402
 from integrations.base import IncomingMessage, WebhookRequest  # noqa: E402
@@ -30,7 +30,7 @@ def callback(request: HttpRequest, platform: str, key: str) -> JsonResponse:
     headers = {name.lower(): value for name, value in request.headers.items()}
     credentials = endpoint.credential.values()
     incoming = adapter_for(platform).receive(WebhookRequest(headers, request.body, time.time()), credentials)
-    draft = intake.draft(endpoint, incoming) if isinstance(incoming, IncomingMessage) else None
+    draft = drafts.draft(endpoint, incoming) if isinstance(incoming, IncomingMessage) else None
     if draft is None:
         return JsonResponse({"status": "ignored"})
     with transaction.atomic():
@@ -39,7 +39,7 @@ def callback(request: HttpRequest, platform: str, key: str) -> JsonResponse:
     return JsonResponse({})
 
 
-def _store(draft: intake.Draft) -> UUID:
+def _store(draft: drafts.Draft) -> UUID:
     place = {"bot_id": draft.bot_id, "source": draft.source, "scope_key": draft.scope_key}
     person: dict[str, Any] = {"platform": draft.platform, "endpoint_id": draft.endpoint_id, "chat_id": draft.chat_id}
     conversation, _ = Conversation.objects.get_or_create(**place, defaults={**person, "user_id": draft.sender_id})

@@ -18,9 +18,9 @@ from rest_framework.exceptions import APIException, Throttled
 from rest_framework.request import Request
 
 from bots import intake, limits, web
+from bots.drafts import Accepted, Draft
 from bots.errors import Busy, NotStored
 from bots.following import Piece, Settled, follow
-from bots.intake import Accepted, Draft
 from bots.models import Bot, Message
 from bots.sentences import say
 from clawdbot_site.security.authentication import Principal

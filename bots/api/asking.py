@@ -19,8 +19,8 @@ from bots import web
 from bots.api import answers
 from bots.api.parsing import BoundedJSONParser
 from bots.api.words import WordsField
+from bots.drafts import Accepted, Draft
 from bots.following import Piece, Settled
-from bots.intake import Accepted, Draft
 from bots.models import Bot, Conversation
 from clawdbot_site.security.authentication import Principal
 from monitoring.api import JsonOnly

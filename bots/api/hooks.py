@@ -30,7 +30,7 @@ from bots.api import answers
 from bots.api.endpoints import PushedSerializer, push, require_one
 from bots.api.parsing import BoundedJSONParser, TooLarge
 from bots.api.words import WordsField
-from bots.intake import Accepted, Draft
+from bots.drafts import Accepted, Draft
 from bots.models import Conversation, Endpoint
 from monitoring import audit
 from monitoring.context import Actor, bind

@@ -30,8 +30,8 @@ from bots.api.openai_requests import (
 )
 from bots.api.openai_shapes import ModelNotFound, Shape
 from bots.api.parsing import BoundedJSONParser
+from bots.drafts import Accepted, Draft
 from bots.following import Piece, Settled
-from bots.intake import Accepted, Draft
 from bots.models import Bot
 from clawdbot_site.security.authentication import Principal
 from monitoring.api import JsonOnly

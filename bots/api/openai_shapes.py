@@ -11,8 +11,8 @@ from rest_framework import exceptions, status
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
+from bots.drafts import Accepted
 from bots.following import Settled
-from bots.intake import Accepted
 from bots.models import Bot
 
 logger = logging.getLogger(__name__)

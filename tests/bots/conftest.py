@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bots import intake, turns
+from bots import drafts, intake, turns
 from bots.models import Endpoint, Message
 from tests import factories
 from tests.integrations.dingtalk.fake_dingtalk import FakeDingTalk
@@ -46,7 +46,7 @@ def says(dingtalk_app: FakeDingTalk) -> Callable[..., Message]:
             webhook_url=dingtalk_app.webhook,
             webhook_expires_at_s=time.time() + 3600,
         )
-        item = intake.draft(endpoint, factories.incoming(text, chat_id=chat, sender_id="staff0001", target=target))
+        item = drafts.draft(endpoint, factories.incoming(text, chat_id=chat, sender_id="staff0001", target=target))
         assert item
         return Message.objects.get(pk=intake.accept(item).result(10).message_id)
 

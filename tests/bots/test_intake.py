@@ -8,7 +8,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from bots import intake
+from bots import drafts, intake
 from bots.errors import NotStored
 from bots.models import Conversation, Message
 from integrations.base import Mention
@@ -61,7 +61,7 @@ def test_messages_keep_the_order_in_which_they_were_accepted():
 def test_one_bad_row_does_not_cost_its_neighbours_their_places():
     endpoint = factories.endpoint()
     good, bad = factories.draft(endpoint, "good"), factories.draft(endpoint, "bad")
-    broken = intake.Draft(**{**_fields(bad), "platform": "x" * 20_000 if _checks_lengths() else None})
+    broken = drafts.Draft(**{**_fields(bad), "platform": "x" * 20_000 if _checks_lengths() else None})
     gate = threading.Event()
     _hold_the_writer(gate, endpoint)
 
@@ -74,7 +74,7 @@ def test_one_bad_row_does_not_cost_its_neighbours_their_places():
     assert "good" in Message.objects.values_list("text", flat=True)
 
 
-def _fields(item: intake.Draft) -> dict[str, object]:
+def _fields(item: drafts.Draft) -> dict[str, object]:
     return {name: getattr(item, name) for name in item.__slots__}
 
 
@@ -117,7 +117,7 @@ def test_a_group_message_to_somebody_else_is_not_stored():
     endpoint = factories.endpoint(credential=factories.credential(own_id="ou_bot"))
     ben = Mention("@_user_1", "ou_ben", "Ben")
 
-    item = intake.draft(endpoint, factories.incoming("hey @_user_1", chat_type="group", mentions=(ben,)))
+    item = drafts.draft(endpoint, factories.incoming("hey @_user_1", chat_type="group", mentions=(ben,)))
 
     assert item is None
 
@@ -126,7 +126,7 @@ def test_the_bots_own_mention_is_not_part_of_the_question():
     endpoint = factories.endpoint(credential=factories.credential(own_id="ou_bot"))
     mentions = (Mention("@_user_1", "ou_bot", "Bot"), Mention("@_user_10", "ou_ben", "Ben"))
 
-    item = intake.draft(
+    item = drafts.draft(
         endpoint, factories.incoming("@_user_1 ask @_user_10", chat_type="group", mentions=mentions, is_addressed=None)
     )
 
@@ -137,7 +137,7 @@ def test_the_bots_own_mention_is_not_part_of_the_question():
 def test_a_bot_that_answers_everything_takes_unaddressed_group_messages():
     endpoint = factories.endpoint(bot=factories.bot(group_policy="all"))
 
-    item = intake.draft(endpoint, factories.incoming(chat_type="group", is_addressed=False))
+    item = drafts.draft(endpoint, factories.incoming(chat_type="group", is_addressed=False))
 
     assert item is not None
 

@@ -28,7 +28,7 @@ HOLD_S = 5.0  # longer than the conductor needs to see the note; a hold that nob
 PIECE_S = 0.04  # the longest a model thinks about a piece
 # All that is wrapped, and the parameters that the wrappers rely on: a refactoring breaks the tool at its start.
 NAMES = {
-    "bots.intake:store": ("drafts",),
+    "bots.storing:store": ("drafts",),
     "bots.leases:_claim": ("conversation_id",),
     "bots.answering:answer": ("question", "lease", "show"),
     "bots.delivery:settle": ("question", "reply", "status", "error", "journal"),
@@ -219,7 +219,7 @@ def _stages(points: Points) -> dict[str, Callable[[Call], Call]]:
         return wrapped
 
     return {
-        "bots.intake:store": storing,
+        "bots.storing:store": storing,
         "bots.leases:_claim": claiming,
         "bots.answering:answer": answering,
         "bots.journal:DatabaseJournal.intend": intending,

@@ -1,0 +1,103 @@
+"""A message on its way into the database: what it holds, and which conversation it belongs to."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+from uuid import UUID
+
+from bots.commands import command_in
+from bots.models import Bot, Endpoint
+from integrations.base import IncomingMessage
+from integrations.mentions import resolve
+from monitoring.ids import uuid7
+
+ConversationKey = tuple[UUID, str, str]  # bot, source, scope
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A message on its way into the database, and the conversation it belongs to."""
+
+    bot_id: UUID
+    queue: str
+    platform: str
+    source: str
+    scope_key: str
+    text: str
+    app_id: str = ""
+    external_id: str = ""  # empty: cannot be a repeat
+    endpoint_id: UUID | None = None
+    chat_type: str = "direct"
+    chat_id: str = ""
+    sender_id: str = ""
+    sender_name: str = ""
+    session_url: str = field(default="", repr=False)
+    most_waiting: int = 0  # of the bot; 0: no limit
+    details: dict[str, Any] = field(default_factory=dict)
+    id: UUID = field(default_factory=uuid7)
+
+    @property
+    def place(self) -> ConversationKey:
+        return self.bot_id, self.source, self.scope_key
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What became of a draft. ``is_new`` is False for a repeat: then the ids are those of the first one."""
+
+    message_id: UUID
+    conversation_id: UUID
+    is_new: bool
+
+
+def draft(endpoint: Endpoint, incoming: IncomingMessage) -> Draft | None:
+    """What to store of a platform's message; None when it is not meant for the bot."""
+    bot, credential = endpoint.bot, endpoint.credential
+    text, is_addressed = incoming.text, incoming.is_addressed
+    if incoming.mentions and credential.own_id:
+        text, is_mentioned = resolve(text, incoming.mentions, credential.own_id)
+        is_addressed = is_mentioned or incoming.target.chat_type == "direct"
+    if bot.group_policy == Bot.GroupPolicy.ALL:
+        is_addressed = True if is_addressed is False else is_addressed
+    if is_addressed is False:
+        return None
+    target = incoming.target
+    command = command_in(text) if incoming.kind == "text" else None
+    return Draft(
+        bot_id=bot.pk,
+        queue=bot.model.queue,
+        platform=credential.platform,
+        source=endpoint.pk.hex,
+        scope_key=scope_key(bot, incoming),
+        text=text,
+        app_id=credential.app_id,
+        external_id=incoming.message_id,
+        endpoint_id=endpoint.pk,
+        chat_type=target.chat_type,
+        chat_id=target.chat_id,
+        sender_id=incoming.sender_id,
+        sender_name=incoming.sender_name,
+        session_url=target.webhook_url,
+        most_waiting=bot.max_waiting,
+        details={
+            "kind": "command" if command else incoming.kind,
+            **({"command": command} if command else {}),
+            "is_addressed": is_addressed,
+            "mentions": [asdict(mention) for mention in incoming.mentions],
+            "attachments": [asdict(attachment) for attachment in incoming.attachments],
+            "target": {name: value for name, value in asdict(target).items() if name != "webhook_url"},
+        },
+    )
+
+
+def scope_key(bot: Bot, incoming: IncomingMessage) -> str:
+    """Whose words share a context. A direct chat never shares with a group."""
+    target = incoming.target
+    if target.chat_type == "direct":
+        return f"direct:{target.chat_id or incoming.sender_id}"
+    if bot.context_scope == Bot.ContextScope.CHAT:
+        return f"chat:{target.chat_id}"
+    if bot.context_scope == Bot.ContextScope.THREAD and target.thread_id:
+        return f"thread:{target.chat_id}:{target.thread_id}"
+    return f"sender:{target.chat_id}:{incoming.sender_id}"

@@ -1,0 +1,105 @@
+"""A batch of drafts -> rows, in one transaction. Repeats find the row of the first one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from django.db import IntegrityError, transaction
+from django.db.models.functions import Now
+
+from bots.drafts import Accepted, ConversationKey, Draft
+from bots.models import Conversation, Message
+
+MOST_REMEMBERED = 50_000
+# Conversations never change their place. One that was deleted is noticed at the commit, and all are forgotten.
+_remembered: dict[ConversationKey, UUID] = {}
+
+
+def store(drafts: Sequence[Draft]) -> list[Accepted]:
+    """Durable when it returns, in the order given; repeats find the row of the first one. Raises DatabaseError."""
+    if not drafts:
+        return []
+    try:
+        return _store(drafts)
+    except IntegrityError:
+        _remembered.clear()
+        return _store(drafts)
+
+
+def _store(drafts: Sequence[Draft]) -> list[Accepted]:
+    with transaction.atomic():
+        conversations = _conversations(drafts)
+        rows = [_row(item, conversations[item.place]) for item in drafts]
+        Message.objects.bulk_create(rows, ignore_conflicts=True)
+        return _outcomes(drafts, rows)
+
+
+def _conversations(drafts: Sequence[Draft]) -> dict[ConversationKey, UUID]:
+    wanted = {item.place: item for item in drafts}
+    found = {place: _remembered[place] for place in wanted if place in _remembered}
+    found |= _existing({place: item for place, item in wanted.items() if place not in found})
+    missing = [_conversation(item) for place, item in wanted.items() if place not in found]
+    if missing:
+        Conversation.objects.bulk_create(missing, ignore_conflicts=True)
+        found |= _existing({place: item for place, item in wanted.items() if place not in found})
+    if len(_remembered) > MOST_REMEMBERED:
+        _remembered.clear()
+    _remembered.update(found)
+    return found
+
+
+def _existing(wanted: dict[ConversationKey, Draft]) -> dict[ConversationKey, UUID]:
+    if not wanted:
+        return {}
+    bots, sources, scopes = (set(column) for column in zip(*wanted, strict=True))
+    rows = Conversation.objects.filter(bot__in=bots, source__in=sources, scope_key__in=scopes)
+    places = rows.values_list("bot", "source", "scope_key", "pk")
+    found = {(bot, source, scope): pk for bot, source, scope, pk in places}
+    return {place: found[place] for place in wanted if place in found}
+
+
+def _conversation(item: Draft) -> Conversation:
+    return Conversation(
+        bot_id=item.bot_id,
+        endpoint_id=item.endpoint_id,
+        platform=item.platform,
+        source=item.source,
+        scope_key=item.scope_key,
+        chat_type=item.chat_type,
+        chat_id=item.chat_id,
+        user_id=item.sender_id,
+        user_name=item.sender_name,
+    )
+
+
+def _row(item: Draft, conversation_id: UUID) -> Message:
+    return Message(
+        id=item.id,
+        conversation_id=conversation_id,
+        role=Message.Role.USER,
+        text=item.text,
+        platform=item.platform,
+        app_id=item.app_id,
+        external_id=item.external_id,
+        sender_id=item.sender_id,
+        session_url=item.session_url,
+        details=item.details,
+        received_at=Now(),  # the database's clock, one for all hosts; neighbours keep their order by id
+    )
+
+
+def _outcomes(drafts: Sequence[Draft], rows: Sequence[Message]) -> list[Accepted]:
+    stored = set(Message.objects.filter(pk__in=[row.pk for row in rows]).values_list("pk", flat=True))
+    return [
+        Accepted(row.pk, row.conversation_id, is_new=True) if row.pk in stored else _first(item)
+        for item, row in zip(drafts, rows, strict=True)
+    ]
+
+
+def _first(item: Draft) -> Accepted:
+    """Raises DoesNotExist when the row was no repeat: SQLite ignores broken rows where only conflicts are meant."""
+    pk, conversation_id = Message.objects.values_list("pk", "conversation_id").get(
+        platform=item.platform, app_id=item.app_id, external_id=item.external_id
+    )
+    return Accepted(pk, conversation_id, is_new=False)
