@@ -51,6 +51,7 @@ def answer(question: Message, lease: Lease, show: Callable[[str], None]) -> Answ
     timings, text = {}, ""
     with lease.working_on(question.pk, reply.cancel):
         for delta in reply:
+            lease.check()
             if delta.kind != "answer" or not delta.text:
                 continue
             if not text:

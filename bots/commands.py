@@ -5,7 +5,7 @@ Found at the door, so that /stop acts at once; answered in order like every mess
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from django.utils.translation import gettext as _
@@ -37,7 +37,7 @@ def carry_out(question: Message) -> str:
     command = question.details["command"]
     conversation = question.conversation
     if command == "new":
-        forget(conversation, question.received_at)
+        forget(conversation, question.received_at + timedelta(microseconds=1))  # what was stored with it came before
     if command == "stop":
         return say("stopped_for_you" if question.details.get("stopped") else "nothing_to_stop")
     return status(conversation) if command == "status" else say(command)

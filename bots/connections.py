@@ -7,12 +7,18 @@ the platform's redelivery or the sweeper makes good.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
+from collections.abc import Callable
+from typing import TypeVar
 
-from django.db import close_old_connections, connection
+from django.db import InterfaceError, OperationalError, close_old_connections, connection
 
 TRUSTED_S = 2.0
+PATIENCE_S = (0.1, 0.3, 0.6, 1.0, 1.5, 2.0, 2.5)
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
 _used = threading.local()
 
 
@@ -25,3 +31,15 @@ def freshen() -> None:
     else:
         close_old_connections()
     _used.at_s = now
+
+
+def patiently(work: Callable[[], T]) -> T:
+    """Do it again, for 8 s, while the database is away: for what only this worker knows. Outside of transactions."""
+    for pause_s in PATIENCE_S:
+        try:
+            return work()
+        except (OperationalError, InterfaceError):
+            logger.warning("the database is away; what was sent is noted later")
+            connection.close()
+            time.sleep(pause_s)
+    return work()

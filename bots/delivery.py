@@ -12,13 +12,15 @@ import random
 import threading
 import time
 from datetime import timedelta
+from functools import partial
 
-from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db import connection, transaction
 from django.utils import timezone
 
-from bots import together
+from bots import connections, together
 from bots.journal import DatabaseJournal
 from bots.models import Bot, DeliveryStep, Endpoint, Message
+from bots.writing import write
 from integrations.base import Credentials, ReplyStream, ReplyTarget
 from integrations.errors import OutcomeUnknown, PlatformError
 from integrations.registry import adapter_for
@@ -29,7 +31,7 @@ logger = logging.getLogger(__name__)
 Status = Message.Status
 GIVE_UP_AFTER = timedelta(days=3)
 LONGEST_WAIT_S = 300.0
-SETTLE_PAUSES_S = (0.1, 0.3, 0.6, 1.0, 1.5, 2.0, 2.5)
+MOST_SENT_AGAIN = 2  # a gateway that delivers and never says so must not fill a chat
 NO_CREDENTIALS = Credentials(id="", platform="web", app_id="", api_url="")
 
 
@@ -65,7 +67,7 @@ class OpenReply:
         """Stop showing; safe to call twice."""
         if self._flusher:
             self._flusher.stop()
-        self.journal.flush()
+        self.journal.save()
 
 
 def _stream(question: Message, journal: DatabaseJournal, bot: Bot) -> ReplyStream:
@@ -143,8 +145,9 @@ def send(question: Message, open_reply: OpenReply) -> bool:
     try:
         open_reply.finish(open_reply.reply.text)
     except OutcomeUnknown as error:
-        open_reply.journal.flush()
+        open_reply.journal.save()
         if _sends_again(question):
+            question.details["sent_again"] = question.details.get("sent_again", 0) + 1
             make_repeatable(open_reply.reply, "sent again, as the endpoint is set to")
             return postpone_or_fail(question, PlatformError(str(error)))
         settle(question, open_reply.reply, Status.UNCONFIRMED, str(error))
@@ -153,27 +156,17 @@ def send(question: Message, open_reply: OpenReply) -> bool:
     else:
         question.timings["deliver"] = round((time.monotonic() - started) * 1000)
         status = Status.FAILED if question.error else Status.DELIVERED
-        _settle_patiently(question, open_reply, status)
+        # The person has the answer, and only this worker knows: a database that restarts is waited for.
+        connections.patiently(partial(settle, question, open_reply.reply, status, question.error, open_reply.journal))
     finally:
-        open_reply.journal.flush()
+        open_reply.journal.save()
     return True
-
-
-def _settle_patiently(question: Message, open_reply: OpenReply, status: str) -> None:
-    """The person has the answer, and only this worker knows: a database that restarts is waited for."""
-    for pause_s in SETTLE_PAUSES_S:
-        try:
-            return settle(question, open_reply.reply, status, question.error, open_reply.journal)
-        except (OperationalError, InterfaceError):
-            logger.warning("a delivered answer could not be noted; it is tried again")
-            connection.close()
-            time.sleep(pause_s)
-    return settle(question, open_reply.reply, status, question.error, open_reply.journal)
 
 
 def _sends_again(question: Message) -> bool:
     endpoint = question.conversation.endpoint
-    return endpoint is not None and endpoint.unconfirmed_policy == Endpoint.UnconfirmedPolicy.SEND_AGAIN
+    is_wanted = endpoint is not None and endpoint.unconfirmed_policy == Endpoint.UnconfirmedPolicy.SEND_AGAIN
+    return is_wanted and question.details.get("sent_again", 0) < MOST_SENT_AGAIN
 
 
 def make_repeatable(reply: Message, reason: str) -> None:
@@ -210,18 +203,23 @@ def postpone(question: Message, wait_s: float, reason: str) -> None:
 def settle(
     question: Message, reply: Message | None, status: str, error: str = "", journal: DatabaseJournal | None = None
 ) -> None:
-    """Write the outcome of a question (and its reply, if it has one) and tell whoever follows it."""
+    """Write the outcome of a question (and its reply, if it has one) and tell whoever follows it.
+
+    Raises LeaseLost when another worker has settled it; what surely arrived wins over "nobody knows".
+    """
     now = timezone.now()
     reply = reply or question.replies.filter(is_current=True).first()
-    question.status, question.error, question.next_attempt_at = status, error[:500], None
-    question.delivered_at = now if status == Status.DELIVERED else None
-    question.timings["total"] = round((now - question.received_at).total_seconds() * 1000)
+    delivered_at = now if status == Status.DELIVERED else None
+    total_ms = round((now - question.received_at).total_seconds() * 1000)
+    changed = {"status": status, "error": error[:500], "next_attempt_at": None, "delivered_at": delivered_at}
+    changed |= {"timings": question.timings | {"total": total_ms}, "attempts": question.attempts}
+    allowed = (*Message.WAITING, Status.UNCONFIRMED) if delivered_at else Message.WAITING
     with transaction.atomic():
         if journal:
             journal.flush()
-        question.save(update_fields=["status", "error", "next_attempt_at", "delivered_at", "timings", "attempts"])
+        write(question, changed | {"details": question.details}, allowed)
         if reply:
-            reply.status, reply.delivered_at = status, question.delivered_at
+            reply.status, reply.delivered_at = Status(status), delivered_at
             reply.save(update_fields=["status", "delivered_at"])
         together.settle(question)
     if question.platform == "web":

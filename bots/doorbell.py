@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from celery import current_app
+from kombu.exceptions import ChannelError
 
 from monitoring.ids import uuid7
 
@@ -20,6 +21,7 @@ logger = logging.getLogger(__name__)
 ANSWER, DELIVER = "bots.tasks.answer_conversation", "bots.tasks.deliver_reply"
 MOST_WAITING = 10_000
 BATCH = 64
+MOST_QUEUED = 200
 
 _rings: queue.Queue[tuple[str, str, str]] = queue.Queue(MOST_WAITING)
 _start = threading.Lock()
@@ -64,3 +66,28 @@ def _ring_all() -> None:
         except Exception as error:  # noqa: BLE001  (the one who rings must outlive whatever the broker does)
             reason = f"{type(error).__name__}: {error}"[:200]
             logger.warning("the doorbell did not ring; the sweeper will", extra={"reason": reason})
+
+
+class Room:
+    """How many more rings the sweeper may add: a queue that nobody serves must not grow without end."""
+
+    def __init__(self) -> None:
+        self._left: dict[str, int] = {}
+
+    def takes(self, queue_name: str) -> bool:
+        if queue_name not in self._left:
+            self._left[queue_name] = MOST_QUEUED - _length(queue_name)
+        self._left[queue_name] -= 1
+        return self._left[queue_name] >= 0
+
+
+def _length(queue_name: str) -> int:
+    """Of the broker's queue; as if it were full where the broker does not say."""
+    try:
+        with current_app.connection_or_acquire() as connection:
+            return int(connection.default_channel.queue_declare(queue=queue_name, passive=True).message_count)
+    except ChannelError:
+        return 0  # an empty queue does not exist
+    except Exception as error:  # noqa: BLE001  (whatever the broker does, the next sweep comes)
+        logger.warning("the sweeper cannot ask the broker", extra={"reason": f"{type(error).__name__}: {error}"[:200]})
+        return MOST_QUEUED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict, dataclass, field
 from typing import Any
 from uuid import UUID
@@ -69,15 +70,15 @@ def draft(endpoint: Endpoint, incoming: IncomingMessage) -> Draft | None:
         queue=bot.model.queue,
         platform=credential.platform,
         source=endpoint.pk.hex,
-        scope_key=scope_key(bot, incoming),
+        scope_key=fitted(scope_key(bot, incoming), 255),
         text=text,
         app_id=credential.app_id,
-        external_id=incoming.message_id,
+        external_id=fitted(incoming.message_id, 200),
         endpoint_id=endpoint.pk,
         chat_type=target.chat_type,
-        chat_id=target.chat_id,
-        sender_id=incoming.sender_id,
-        sender_name=incoming.sender_name,
+        chat_id=fitted(target.chat_id, 200),
+        sender_id=fitted(incoming.sender_id, 200),
+        sender_name=incoming.sender_name[:200],
         session_url=target.webhook_url,
         most_waiting=bot.max_waiting,
         details={
@@ -89,6 +90,13 @@ def draft(endpoint: Endpoint, incoming: IncomingMessage) -> Draft | None:
             "target": {name: value for name, value in asdict(target).items() if name != "webhook_url"},
         },
     )
+
+
+def fitted(name: str, most: int) -> str:
+    """A platform's id as a column of ``most`` characters holds it: a longer one ends in its digest."""
+    if len(name) <= most:
+        return name
+    return f"{name[: most - 65]}#{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
 def scope_key(bot: Bot, incoming: IncomingMessage) -> str:

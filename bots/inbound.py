@@ -11,7 +11,6 @@ from django.db import connection
 from django.utils import timezone
 
 from bots import doorbell, drafts, places, turns
-from bots.commands import command_in
 from bots.drafts import Draft
 from bots.models import Endpoint, Message
 from integrations import quota_meter
@@ -28,23 +27,33 @@ def handle(endpoint: Endpoint, event: Inbound) -> Draft | None:
 
     Raises AuthenticationError where only the stored credential tells that the event is not for us.
     """
-    quota_meter.received(endpoint.credential, event)
-    if isinstance(event, Recalled):
-        recall(endpoint.credential, event.message_id)
-    if not isinstance(event, IncomingMessage):
-        return None
-    pin_company(endpoint.credential, event)
-    item = drafts.draft(endpoint, event)
-    if item and item.details.get("command") == "stop":
-        stop(item)
+    item = draft_of(endpoint, event)
+    act(endpoint, event, item)
     return item
 
 
-def is_plain(endpoint: Endpoint, event: Inbound) -> bool:
-    """Whether ``handle`` needs no I/O for it: every message but the few that change something by themselves."""
-    if not isinstance(event, IncomingMessage):
-        return not isinstance(event, Recalled)
-    return not _pins_company(endpoint.credential, event) and command_in(event.text) != "stop"
+def draft_of(endpoint: Endpoint, event: Inbound) -> Draft | None:
+    """Without any I/O."""
+    return drafts.draft(endpoint, event) if isinstance(event, IncomingMessage) else None
+
+
+def has_effect(endpoint: Endpoint, event: Inbound, item: Draft | None) -> bool:
+    """Whether ``act`` needs the database: for a few events only."""
+    if isinstance(event, IncomingMessage):
+        is_stop = item is not None and item.details.get("command") == "stop"
+        return is_stop or _pins_company(endpoint.credential, event) or _is_foreign(endpoint.credential, event)
+    return isinstance(event, Recalled) or quota_meter.is_notice(event)
+
+
+def act(endpoint: Endpoint, event: Inbound, item: Draft | None) -> None:
+    """What an event changes besides being stored."""
+    quota_meter.received(endpoint.credential, event)
+    if isinstance(event, Recalled):
+        recall(endpoint.credential, event.message_id)
+    if isinstance(event, IncomingMessage):
+        pin_company(endpoint.credential, event)
+    if item and item.details.get("command") == "stop":
+        stop(item)
 
 
 def stop(item: Draft) -> None:
@@ -69,9 +78,9 @@ def pin_company(credential: PlatformCredential, incoming: IncomingMessage) -> No
 
     Raises AuthenticationError for another company, also one that another process has pinned just now.
     """
+    if _is_foreign(credential, incoming):
+        raise AuthenticationError("the message is from another company")
     if not _pins_company(credential, incoming):
-        if incoming.tenant_id and credential.corp_id not in ("", incoming.tenant_id):
-            raise AuthenticationError("the message is from another company")
         return
     row = PlatformCredential.objects.filter(pk=credential.pk)
     row.filter(corp_id="").update(corp_id=incoming.tenant_id)
@@ -82,6 +91,10 @@ def pin_company(credential: PlatformCredential, incoming: IncomingMessage) -> No
 
 def _pins_company(credential: PlatformCredential, incoming: IncomingMessage) -> bool:
     return bool(credential.platform == Platform.DINGTALK and incoming.tenant_id and not credential.corp_id)
+
+
+def _is_foreign(credential: PlatformCredential, incoming: IncomingMessage) -> bool:
+    return bool(incoming.tenant_id and credential.corp_id not in ("", incoming.tenant_id))
 
 
 class _Pulse:

@@ -23,6 +23,7 @@ from bots.models import Conversation
 
 logger = logging.getLogger(__name__)
 BATCH = 64
+STORE_S = 10.0  # stored later all the same, the platform's next delivery is a repeat
 MOST_WAITING = 2_000  # more than this and the platform is told to come again
 
 
@@ -39,7 +40,11 @@ async def accepted(item: Draft) -> Accepted:
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Accepted] = loop.create_future()
     _writer.put(_Waiting(item, future, loop))
-    return await future
+    try:
+        async with asyncio.timeout(STORE_S):
+            return await future
+    except TimeoutError:
+        raise NotStored("the database does not answer") from None
 
 
 @dataclass(slots=True)

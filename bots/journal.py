@@ -7,12 +7,14 @@ at ``intend`` (the row is there already) and by the fence at every change.
 from __future__ import annotations
 
 import threading
+from functools import partial
 from uuid import UUID, uuid5
 
 from django.db import IntegrityError, transaction
 from django.db.models import F, QuerySet
 from django.utils import timezone
 
+from bots import connections
 from bots.errors import LeaseLost
 from bots.models import DeliveryStep, Message
 from integrations.base import Step
@@ -49,19 +51,24 @@ class DatabaseJournal:
         key = uuid5(self.reply.pk, name).hex
         row = DeliveryStep(message=self.reply, name=name, key=key, fence=self.fence, first_tried_at=timezone.now())
         try:
-            self._insert(row)
+            connections.patiently(partial(self._insert, row)) if self._unwritten else self._insert(row)
         except IntegrityError:  # another holder was first
             return DeliveryStep.objects.get(message=self.reply, name=name), False
         return row, True
 
     def _insert(self, row: DeliveryStep) -> None:
         with self.guard:
-            if not (self._unwritten or self.reply._state.adding):
+            is_new = self.reply._state.adding
+            if not (self._unwritten or is_new):
                 return row.save(force_insert=True)
-            with transaction.atomic():
-                self.flush()
-                ensure_stored(self.reply)
-                row.save(force_insert=True)
+            try:
+                with transaction.atomic():
+                    self.flush()
+                    ensure_stored(self.reply)
+                    row.save(force_insert=True)
+            except Exception:  # rolled back: Django would take the reply's row for stored
+                self.reply._state.adding = is_new
+                raise
         return None
 
     def _again(self, row: DeliveryStep) -> bool:
@@ -73,13 +80,18 @@ class DatabaseJournal:
     def done(self, name: str, remote_id: str = "") -> None:
         self._settle(name, State.DONE, remote_id=remote_id)
         if not self.is_ending:
-            self.flush()
+            self.save()
 
     def refused(self, name: str, reason: str) -> None:
         if name not in self._steps:
             self.intend(name)
         self._settle(name, State.REFUSED, reason=reason[:300])
-        self.flush()
+        self.save()
+
+    def save(self) -> None:
+        """Write what is not written yet, now; a database that restarts is waited for."""
+        if self._unwritten:
+            connections.patiently(self.flush)
 
     def flush(self) -> None:
         """Write what is settled and not written yet; in a transaction it counts as written with the commit."""

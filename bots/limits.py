@@ -9,11 +9,12 @@ import time
 from datetime import timedelta
 
 from django.core.cache import cache
-from django.db.models import F, Sum
+from django.db.models import F, Q, Sum
 from django.utils import timezone
-from redis.exceptions import RedisError
 
 from bots.models import Endpoint, Message
+from integrations import resting
+from integrations.resting import RedisLost
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +25,8 @@ def refusal(question: Message) -> str | None:
     if not question.sender_id:
         return None
     mine = Message.objects.filter(sender_id=question.sender_id, conversation__bot=bot)
-    mine = mine.filter(received_at__lte=question.received_at)
+    earlier = Q(received_at__lt=question.received_at) | Q(received_at=question.received_at, pk__lte=question.pk)
+    mine = mine.filter(earlier)
     minute = question.received_at - timedelta(minutes=1)
     if bot.rate_limit_per_user_per_minute:
         recent = mine.filter(received_at__gt=minute)[: bot.rate_limit_per_user_per_minute + 1].count()
@@ -45,9 +47,12 @@ def endpoint_pause_s(endpoint: Endpoint) -> int:
     minute, second = divmod(int(time.time()), 60)
     key = f"callbacks:{endpoint.pk.hex}:{minute}"
     try:
-        cache.add(key, 0, 120)
-        count = cache.incr(key)
-    except (RedisError, ValueError):  # ValueError: the counter was dropped in between
-        logger.warning("callbacks are not counted: the cache cannot be reached")
+        with resting.redis.asked():
+            cache.add(key, 0, 120)
+            count = cache.incr(key)
+    except RedisLost:
+        return 0
+    except ValueError:
+        logger.warning("callbacks are not counted: the counter was dropped from the cache")
         return 0
     return 60 - second if count > endpoint.rate_limit_per_minute else 0

@@ -16,7 +16,7 @@ from typing import ParamSpec, TypeVar
 from uuid import UUID
 
 from channels.db import DatabaseSyncToAsync
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError
 
 from bots import holding, inbound, intake
 from bots.drafts import Accepted
@@ -152,7 +152,7 @@ class Events:
             waiting = await _in(_events_thread, self._handle)(event)
             if waiting:
                 await asyncio.wrap_future(waiting)
-        except (NotStored, DatabaseError) as error:
+        except (NotStored, DatabaseError, InterfaceError) as error:
             raise NotTaken(str(error)) from error
 
     def _handle(self, event: Inbound) -> Future[Accepted] | None:

@@ -32,6 +32,7 @@ class Place:
 
 
 _known: dict[str, Place] = {}
+_changes = 0
 
 
 def recall(key: str) -> Place | None:
@@ -42,7 +43,7 @@ def recall(key: str) -> Place | None:
 
 def look_up(key: str) -> Place | None:
     """From the database; None when there is no such address, or it is disabled."""
-    read_at_s = time.monotonic()
+    read_at_s, generation = time.monotonic(), _changes
     endpoint = Endpoint.objects.live().with_key(key).select_related("bot__model", "credential").first()
     if endpoint is None:
         _known.pop(key, None)
@@ -50,14 +51,21 @@ def look_up(key: str) -> Place | None:
     place = Place(endpoint, endpoint.credential.values(), read_at_s)
     if len(_known) >= MOST:
         _known.clear()
-    _known[key] = place
+    if generation == _changes:  # else it may be older than a change
+        _known[key] = place
     return place
 
 
 def forget(**_: Any) -> None:
     """Receiver of the signals: what was read before this change is committed does not count any more."""
+    _clear()
+    transaction.on_commit(_clear)
+
+
+def _clear() -> None:
+    global _changes
+    _changes += 1
     _known.clear()
-    transaction.on_commit(_known.clear)
 
 
 def register() -> None:

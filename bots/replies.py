@@ -13,6 +13,7 @@ from bots.answering import Answer
 from bots.journal import DatabaseJournal, ensure_stored, held
 from bots.models import Message
 from bots.text import storable
+from bots.writing import write
 
 Status = Message.Status
 USAGE_FIELDS = ("prompt_tokens", "completion_tokens", "finish_reason")
@@ -44,7 +45,8 @@ def store(question: Message, journal: DatabaseJournal, answer: Answer, *, settle
     """Keep what the model said; with ``settles`` the question counts as answered in the same transaction."""
     reply = journal.reply
     reply.text = storable(answer.text)
-    reply.received_at = reply.answered_at = timezone.now()
+    reply.received_at = timezone.now()
+    reply.answered_at = reply.received_at if settles else None
     reply.status = Status.ANSWERED
     _note_usage(reply, answer)
     with journal.guard, transaction.atomic():
@@ -57,10 +59,10 @@ def store(question: Message, journal: DatabaseJournal, answer: Answer, *, settle
 
 
 def _store_answered(question: Message, answer: Answer) -> None:
-    question.status, question.error, question.answered_at = Status.ANSWERED, answer.error[:500], timezone.now()
-    question.timings |= answer.timings
     _note_usage(question, answer)
-    question.save(update_fields=["status", "error", "answered_at", "timings", *USAGE_FIELDS])
+    changed = {name: getattr(question, name) for name in USAGE_FIELDS}
+    changed |= {"status": Status.ANSWERED, "error": answer.error[:500], "answered_at": timezone.now()}
+    write(question, changed | {"timings": question.timings | answer.timings}, (Status.ANSWERING, Status.ANSWERED))
 
 
 def _note_usage(message: Message, answer: Answer) -> None:

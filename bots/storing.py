@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, OperationalError, connection, transaction
 from django.db.models.functions import Now
 
 from bots.drafts import Accepted, ConversationKey, Draft
 from bots.models import Conversation, Message
 
 MOST_REMEMBERED = 50_000
+DEADLOCK = "40P01"
 # Conversations never change their place. One that was deleted is noticed at the commit, and all are forgotten.
 _remembered: dict[ConversationKey, UUID] = {}
 
@@ -22,7 +25,9 @@ def store(drafts: Sequence[Draft]) -> list[Accepted]:
         return []
     try:
         return _store(drafts)
-    except IntegrityError:
+    except (IntegrityError, OperationalError) as error:
+        if isinstance(error, OperationalError) and getattr(error.__cause__, "sqlstate", "") != DEADLOCK:
+            raise
         _remembered.clear()
         return _store(drafts)
 
@@ -31,7 +36,9 @@ def _store(drafts: Sequence[Draft]) -> list[Accepted]:
     with transaction.atomic():
         conversations = _conversations(drafts)
         rows = [_row(item, conversations[item.place]) for item in drafts]
-        Message.objects.bulk_create(rows, ignore_conflicts=True)
+        # Two processes that store the same repeats wait for each other: in one order, or they are deadlocked.
+        in_order = sorted(rows, key=lambda row: (row.platform, row.app_id, row.external_id))
+        Message.objects.bulk_create(in_order, ignore_conflicts=True)
         return _outcomes(drafts, rows)
 
 
@@ -41,6 +48,7 @@ def _conversations(drafts: Sequence[Draft]) -> dict[ConversationKey, UUID]:
     found |= _existing({place: item for place, item in wanted.items() if place not in found})
     missing = [_conversation(item) for place, item in wanted.items() if place not in found]
     if missing:
+        missing.sort(key=lambda row: (str(row.bot_id), row.source, row.scope_key))
         Conversation.objects.bulk_create(missing, ignore_conflicts=True)
         found |= _existing({place: item for place, item in wanted.items() if place not in found})
     if len(_remembered) > MOST_REMEMBERED:
@@ -85,8 +93,14 @@ def _row(item: Draft, conversation_id: UUID) -> Message:
         sender_id=item.sender_id,
         session_url=item.session_url,
         details=item.details,
-        received_at=Now(),  # the database's clock, one for all hosts; neighbours keep their order by id
+        received_at=_now(),
     )
+
+
+def _now() -> Any:
+    """The database's clock, one for all hosts; neighbours keep their order by id. SQLite, where there is one host,
+    would keep milliseconds and compare them as text with Django's microseconds."""
+    return Now() if connection.vendor == "postgresql" else datetime.now(UTC)
 
 
 def _outcomes(drafts: Sequence[Draft], rows: Sequence[Message]) -> list[Accepted]:

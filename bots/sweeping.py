@@ -2,41 +2,48 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
 from uuid import UUID
 
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Count, Exists, Min, OuterRef, Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from bots import pushes
 from bots.models import Message
-from bots.notices import needs_no_model
 
 Status = Message.Status
 AGE_S = 2.0
-MOST = 500
+MOST = 200  # of each queue
+DELIVERY = "delivery"
+READY = Q(status=Status.ANSWERED) | Q(details__kind="busy")  # needs no model
 FREE = Q(conversation__lease_until__isnull=True) | Q(conversation__lease_until__lt=Now())
 
 
 def questions() -> Iterator[tuple[UUID, str, bool]]:
-    """(conversation, queue, needs a model) of questions that are due and held by nobody."""
+    """(conversation, queue, needs a model) of conversations where something is due and nobody works, oldest first.
+
+    Each queue has its own share of MOST: one without a worker does not keep the others waiting.
+    """
     now = timezone.now()
     in_backoff = Message.objects.waiting().filter(conversation=OuterRef("conversation"), next_attempt_at__gt=now)
     overdue = Q(received_at__lt=now - timedelta(seconds=AGE_S))
     rows = (
         Message.objects.due(now)
         .filter(FREE, overdue, ~Exists(in_backoff))  # those behind a postponed one wait for it
-        .select_related("conversation__bot__model")
-        .only("status", "details", "conversation__bot__model__queue")
+        .order_by()
+        .values_list("conversation_id", "conversation__bot__model__queue")
+        .annotate(since=Min("received_at"), ready=Count("pk", filter=READY))
+        .order_by("since")
     )
-    seen: set[UUID] = set()
-    for message in rows[:MOST]:
-        if message.conversation_id not in seen:
-            seen.add(message.conversation_id)
-            needs_model = message.status != Status.ANSWERED and not needs_no_model(message)
-            yield message.conversation_id, message.conversation.bot.model.queue, needs_model
+    found: Counter[str] = Counter()
+    for conversation_id, model_queue, _since, ready in rows.iterator(chunk_size=500):
+        queue = DELIVERY if ready else model_queue
+        found[queue] += 1
+        if found[queue] <= MOST:
+            yield conversation_id, model_queue, not ready
 
 
 def due_pushes() -> Iterator[UUID]:

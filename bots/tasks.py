@@ -29,10 +29,13 @@ def deliver_reply(conversation_id: str) -> None:
 @shared_task(queue="default")
 def sweep() -> None:
     """Ring again for everything that waits and that nobody holds: lost doorbells, dead workers, due retries."""
+    room = doorbell.Room()
     for conversation_id, queue, needs_model in sweeping.questions():
-        doorbell.ring(conversation_id, queue, needs_answer=needs_model)
+        if room.takes(queue if needs_model else sweeping.DELIVERY):
+            doorbell.ring(conversation_id, queue, needs_answer=needs_model)
     for conversation_id in sweeping.due_pushes():
-        doorbell.ring(conversation_id, "delivery", needs_answer=False)
+        if room.takes(sweeping.DELIVERY):
+            doorbell.ring(conversation_id, sweeping.DELIVERY, needs_answer=False)
 
 
 @shared_task(queue="default")

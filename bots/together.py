@@ -11,6 +11,7 @@ from itertools import takewhile
 from django.db import transaction
 
 from bots.models import Message
+from bots.models.conversation import MessageQuerySet
 
 Status = Message.Status
 
@@ -43,19 +44,32 @@ def _join(group: list[Message]) -> Message:
 
 def text_of(question: Message) -> str:
     """What the model is asked: the words of the whole group, in order."""
-    others = Message.objects.filter(pk__in=question.details.get("together", ())).order_by("received_at", "id")
+    others = Message.objects.filter(pk__in=question.details.get("together", ()), cancel_requested_at__isnull=True)
+    others = others.order_by("received_at", "id")
     return "\n\n".join([*others.values_list("text", flat=True), question.text])
 
 
 def settle(question: Message) -> None:
-    """Inside the transaction that settles the question: the others of its group end as it does."""
+    """Inside the transaction that settles the question: the others of its group end as it does.
+
+    Where the newest was taken back, the others were not: they wait for an answer of their own.
+    """
     if not (names := question.details.get("together")):
         return
     others = Message.objects.waiting().order_by().filter(pk__in=names)
     others.filter(cancel_requested_at__isnull=False).update(status=Status.CANCELLED)
+    if question.status == Status.CANCELLED:
+        _part(others)
+        return
     others.update(
         status=question.status,
         error=question.error,
         answered_at=question.answered_at,
         delivered_at=question.delivered_at,
     )
+
+
+def _part(others: MessageQuerySet) -> None:
+    for message in others:
+        del message.details["answered_with"]
+        message.save(update_fields=["details"])

@@ -17,6 +17,7 @@ from bots.leases import Lease
 from bots.models import Bot, Message
 from bots.models.conversation import MessageQuerySet
 from bots.sentences import say
+from bots.writing import write
 from inference.errors import QueueFull
 from integrations.base import Mention
 from integrations.errors import PlatformError
@@ -48,17 +49,16 @@ def work(conversation_id: UUID, *, may_answer: bool) -> None:
 def _work_off(lease: Lease, may_answer: bool) -> Message | None:
     """Settle question after question; returns the one that must wait, or None when nothing was left at a look."""
     while waiting := _waiting(lease):
-        question = waiting[0]
         lease.check()
+        if _is_superseded(waiting):
+            reason = "not answered in time; a later message got the apology"
+            delivery.settle(waiting[0], None, Status.FAILED, reason)
+            continue
+        question = _next(waiting)
         if question.next_attempt_at and question.next_attempt_at > timezone.now():
             return question
         if not (may_answer or question.status == Status.ANSWERED or notices.needs_no_model(question)):
             return question
-        if _is_superseded(waiting):
-            delivery.settle(question, None, Status.FAILED, "not answered in time; a later message got the apology")
-            continue
-        if question.conversation.bot.answers_together and question.platform != "web":
-            question = together.lead(waiting)
         if not _turn(question, lease):
             return question
         if len(waiting) == 1:
@@ -73,13 +73,24 @@ def _waiting(lease: Lease) -> list[Message]:
     return list(waiting.select_related(*related)[:READ_AHEAD])
 
 
+def _next(waiting: list[Message]) -> Message:
+    first = waiting[0]
+    is_grouped = first.conversation.bot.answers_together and first.platform != "web"
+    return together.lead(waiting) if is_grouped else first
+
+
 def _is_superseded(waiting: list[Message]) -> bool:
-    """Too late, and so is the next one: of several old messages of a chat only the last one gets the apology."""
+    """Too late, and so is the person's next one: of several old messages only the last one gets the apology."""
     first, *later = waiting
-    if first.platform == "web" or not later or first.cancel_requested_at:
+    if first.platform == "web" or not later or first.sender_id != later[0].sender_id:
         return False
-    is_unanswered = first.status == Status.RECEIVED and notices.is_too_late(first)
-    return is_unanswered and later[0].status == Status.RECEIVED and notices.is_too_late(later[0])
+    return all(_will_be_too_late(message) for message in (first, later[0]))
+
+
+def _will_be_too_late(question: Message) -> bool:
+    is_question = question.details.get("kind") == "text" and question.details.get("is_addressed") is True
+    is_waiting = question.status == Status.RECEIVED and not question.cancel_requested_at
+    return is_question and is_waiting and notices.is_too_late(question)
 
 
 def _is_due(conversation_id: UUID) -> bool:
@@ -88,7 +99,7 @@ def _is_due(conversation_id: UUID) -> bool:
 
 def _turn(question: Message, lease: Lease) -> bool:
     """Bring one question to its end; False when it has to wait."""
-    if question.cancel_requested_at and question.status != Status.ANSWERED:
+    if question.cancel_requested_at and _may_be_cancelled(question):
         return _cancelled(question)
     try:
         if question.status != Status.ANSWERED and not _is_for_us(question):
@@ -108,19 +119,33 @@ def _turn(question: Message, lease: Lease) -> bool:
         return delivery.postpone_or_fail(question, PlatformError(f"unexpected {type(error).__name__}"))
 
 
+def _may_be_cancelled(question: Message) -> bool:
+    """Also a complete answer, as long as surely nobody has seen anything of it."""
+    if question.status != Status.ANSWERED:
+        return True
+    reply = question.replies.filter(is_current=True).first()
+    return question.platform != "web" and reply is not None and delivery.is_unseen(reply)
+
+
 def _cancelled(question: Message) -> bool:
     """Taken back before an answer was complete. A card that already shows something is closed."""
     reply = question.replies.filter(is_current=True).first()
-    if reply and reply.steps.exists():
-        open_reply = OpenReply(question, held(reply))
-        reply.text = reply.text or say("stopped")
-        reply.save(update_fields=["text"])
-        try:
-            open_reply.finish(reply.text)
-        except PlatformError as error:
-            question.details["last_trouble"] = str(error)[:500]
+    if reply and not delivery.is_unseen(reply):
+        _close(question, reply, OpenReply(question, held(reply)))
     delivery.settle(question, reply, Status.CANCELLED)
     return True
+
+
+def _close(question: Message, reply: Message, open_reply: OpenReply) -> None:
+    """End what is visible of a cancelled answer."""
+    reply.text = reply.text or say("stopped")
+    reply.save(update_fields=["text"])
+    try:
+        open_reply.finish(reply.text)
+    except PlatformError as error:
+        question.details["last_trouble"] = str(error)[:500]
+    finally:
+        open_reply.close()
 
 
 def _is_for_us(question: Message) -> bool:
@@ -169,9 +194,9 @@ def _answer(question: Message, reply: Message, open_reply: OpenReply, lease: Lea
 
 
 def _begin(question: Message) -> None:
-    question.status, question.attempts = Status.ANSWERING, question.attempts + 1
     question.timings["queue"] = answering.queue_ms(question)
-    question.save(update_fields=["status", "attempts", "timings"])
+    changed = {"status": Status.ANSWERING, "attempts": question.attempts + 1, "timings": question.timings}
+    write(question, changed, (Status.RECEIVED, Status.ANSWERING))
 
 
 def _interrupted(question: Message, reply: Message, open_reply: OpenReply) -> None:
@@ -180,10 +205,8 @@ def _interrupted(question: Message, reply: Message, open_reply: OpenReply) -> No
     question.refresh_from_db(fields=["cancel_requested_at"])
     if question.cancel_requested_at is None:
         raise LeaseLost("the answer was cut although nobody cancelled it")
-    if question.platform == "web" or reply.steps.exists():
-        reply.text = reply.text or say("stopped")
-        reply.save(update_fields=["text"])
-        open_reply.finish(reply.text)
+    if question.platform == "web" or not delivery.is_unseen(reply):
+        _close(question, reply, open_reply)
     delivery.settle(question, reply, Status.CANCELLED)
 
 

@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from asgiref.sync import SyncToAsync
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError
 
 from bots import connections, inbound, intake, limits, places
 from bots.errors import NotStored
+from bots.models import Endpoint
 from bots.places import Place
 from clawdbot_site.security import gate
 from integrations.base import Challenge, Inbound, WebhookRequest
@@ -34,6 +35,7 @@ PATH: Final = re.compile(r"^/webhooks/(?P<platform>feishu|dingtalk)/(?P<key>[\w-
 MOST_BYTES: Final = 1024 * 1024
 SMALL_BYTES: Final = 32 * 1024  # opened in the event loop; a larger body would hold up the others
 _threads = ThreadPoolExecutor(4, thread_name_prefix="webhook")
+_counters = ThreadPoolExecutor(4, thread_name_prefix="webhook-limit")  # a hanging Redis holds up these alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ async def _answer(scope: MutableMapping[str, Any], found: re.Match[str] | None, 
     request = WebhookRequest(_headers(scope), body, time.time())
     try:
         return await _take(scope, found["platform"], found["key"], request)
-    except (NotStored, DatabaseError):
+    except (NotStored, DatabaseError, InterfaceError):
         logger.exception("a callback was not stored")
         return refusal(503, "not_stored", "The message could not be stored. Please deliver it again.")
 
@@ -153,17 +155,22 @@ def _report(place: Place, suspicion: str) -> None:
 
 async def _act(place: Place, event: Inbound) -> Answer:
     endpoint = place.endpoint
-    if endpoint.rate_limit_per_minute and (wait_s := await _in_thread(limits.endpoint_pause_s)(endpoint)):
+    if endpoint.rate_limit_per_minute and (wait_s := await _pause_s(endpoint)):
         return refusal(429, "too_many", "More callbacks than this endpoint may take.", retry_after_s=wait_s)
     inbound.heard_from(endpoint)
     if isinstance(event, Challenge):
         return Answer(200, event.answer, "challenge")
-    is_plain = inbound.is_plain(endpoint, event)
-    item = inbound.handle(endpoint, event) if is_plain else await _in_thread(inbound.handle)(endpoint, event)
+    item = inbound.draft_of(endpoint, event)
+    needs_database = inbound.has_effect(endpoint, event, item)
+    await _in_thread(inbound.act)(endpoint, event, item) if needs_database else inbound.act(endpoint, event, item)
     if item is None:
         return Answer(200, {}, "ignored")
     accepted = await intake.accepted(item)
     return Answer(200, {}, "accepted" if accepted.is_new else "repeated")
+
+
+async def _pause_s(endpoint: Endpoint) -> int:
+    return await SyncToAsync(limits.endpoint_pause_s, thread_sensitive=False, executor=_counters)(endpoint)
 
 
 def _in_thread(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -149,11 +149,16 @@ def meter() -> DatabaseMeter:
     return made
 
 
+def is_notice(event: Inbound) -> bool:
+    """Whether the platform says with it that the quota is used up."""
+    return isinstance(event, Ignored) and event.reason == "over_quota"
+
+
 def received(credential: PlatformCredential, event: Inbound) -> None:
     """What DingTalk delivers to us is billed as well. Over its quota it delivers a notice without a text."""
     if credential.platform == Platform.DINGTALK:
         meter().count(str(credential.pk), "webhook")
-    if isinstance(event, Ignored) and event.reason == "over_quota":
+    if is_notice(event):
         meter().use_up(str(credential.pk), "webhook")
 
 

@@ -73,7 +73,7 @@ def test_a_step_can_be_refused_without_having_been_begun(reply):
 def test_the_first_step_and_the_stored_answer_may_come_at_once():
     """The flusher's thread and the engine's: one row, whoever is first."""
     for _ in range(10):
-        question = factories.web_question(attempts=1)
+        question = factories.web_question(attempts=1, status="answering")
         journal = DatabaseJournal(replies.reply_to(question))
         with ThreadPoolExecutor(2) as threads:
             step = threads.submit(in_thread, journal.intend, "card")

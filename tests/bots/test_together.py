@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from bots import together
@@ -66,3 +68,38 @@ def test_one_that_was_taken_back_does_not_end_as_delivered(on_dingtalk, says, di
     work_off(two)
 
     assert statuses() == ["cancelled", "delivered"]
+
+
+def test_when_the_newest_is_taken_back_the_others_are_answered(on_dingtalk, says, dingtalk_app):
+    endpoint = on_dingtalk({"answers_together": True})
+    one, two, three = (says(endpoint, text) for text in ("one", "two", "three"))
+    together.lead(list(Message.objects.waiting()))
+    Message.objects.filter(pk=three.pk).update(cancel_requested_at=three.received_at)
+
+    work_off(one, two)
+
+    assert shown(dingtalk_app) == ["echo: one\n\ntwo"]
+    assert statuses() == ["delivered", "delivered", "cancelled"]
+
+
+def test_words_that_were_taken_back_are_not_given_to_the_model(on_dingtalk, says, dingtalk_app):
+    endpoint = on_dingtalk({"answers_together": True})
+    one, two = says(endpoint, "one"), says(endpoint, "two")
+    together.lead(list(Message.objects.waiting()))
+    Message.objects.filter(pk=one.pk).update(cancel_requested_at=two.received_at)
+
+    work_off(two)
+
+    assert shown(dingtalk_app) == ["echo: two"]
+
+
+def test_a_postponed_group_waits_although_a_new_message_came(on_dingtalk, says, dingtalk_app):
+    endpoint = on_dingtalk({"answers_together": True})
+    one, two = says(endpoint, "one"), says(endpoint, "two")
+    together.lead(list(Message.objects.waiting()))
+    later = two.received_at + timedelta(minutes=10)
+    Message.objects.filter(pk=two.pk).update(next_attempt_at=later, status="answered")
+
+    work_off(one, says(endpoint, "three"))
+
+    assert shown(dingtalk_app) == []

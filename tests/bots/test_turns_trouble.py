@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from bots import answering, intake, leases, notices, sweeping, turns
+from bots import answering, doorbell, intake, leases, notices, sweeping, turns
 from bots.errors import LeaseLost
 from bots.models import Conversation, Message
 from inference.base import Delta, Engine, EngineStats, GenRequest, Reply, Result, Timings, Usage
@@ -155,3 +155,32 @@ def test_a_message_known_to_be_for_somebody_else_is_ignored_even_after_a_crash()
     question = work(group_question(is_addressed=False))
 
     assert (question.status, question.replies.count()) == ("ignored", 0)
+
+
+def test_a_queue_that_nobody_serves_does_not_keep_the_others_waiting(monkeypatch):
+    monkeypatch.setattr(sweeping, "MOST", 3)
+    old = timezone.now() - timedelta(minutes=5)
+    orphan = factories.bot(model=factories.model(queue="nobody"))
+    for _ in range(5):
+        factories.web_question(orphan, received_at=old)
+    served = factories.web_question(received_at=old + timedelta(seconds=9))
+
+    found = list(sweeping.questions())
+
+    assert [queue for _, queue, _ in found].count("nobody") == 3
+    assert (served.conversation_id, "inference", True) in found
+
+
+def test_many_messages_of_one_conversation_are_one_ring():
+    bot, old = factories.bot(), timezone.now() - timedelta(minutes=5)
+    for _ in range(5):
+        factories.web_question(bot, scope_key="busy", received_at=old)
+
+    assert len(list(sweeping.questions())) == 1
+
+
+def test_the_sweeper_adds_no_rings_to_a_long_queue(monkeypatch):
+    monkeypatch.setattr(doorbell, "_length", lambda name: doorbell.MOST_QUEUED - 2)
+    room = doorbell.Room()
+
+    assert [room.takes("inference") for _ in range(4)] == [True, True, False, False]

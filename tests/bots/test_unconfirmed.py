@@ -7,6 +7,8 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
+from bots import delivery
+from bots.errors import LeaseLost
 from bots.models import Message
 from tests.bots.conftest import work_off
 from tests.integrations.dingtalk.fake_dingtalk import CUT_AFTER, SESSION, TO_USER
@@ -85,3 +87,64 @@ def test_of_several_old_messages_of_a_chat_only_the_last_one_gets_an_apology(on_
     assert [text[:9] for text in shown(dingtalk_app)] == ["Sorry, I ", "echo: new"]
     assert [q.status for q in old] == ["failed"] * 4
     assert new.status == "delivered"
+
+
+def test_a_command_is_carried_out_however_old_it_is(on_dingtalk, says, dingtalk_app):
+    endpoint = on_dingtalk({"too_late_after_s": 60})
+    old = [says(endpoint, text) for text in ("/new", "question", "/status")]
+    Message.objects.update(received_at=timezone.now() - timedelta(minutes=5))
+
+    work_off(*old)
+
+    begins = [text[:10] for _, text in dingtalk_app.seen]
+    assert begins == ["A new conv", "Sorry, I c", "Bot: " + endpoint.bot.name[:5]]
+
+
+def test_another_persons_apology_is_not_mine(on_dingtalk, says, dingtalk_app):
+    endpoint = on_dingtalk({"too_late_after_s": 60})
+    mine, theirs = says(endpoint, "mine"), says(endpoint, "theirs")
+    Message.objects.update(received_at=timezone.now() - timedelta(minutes=5))
+    Message.objects.filter(pk=theirs.pk).update(sender_id="staff0002")
+
+    work_off(mine)
+
+    assert len(shown(dingtalk_app)) == 2
+
+
+def test_sending_again_has_an_end(on_dingtalk, says, dingtalk_app):
+    question = says(on_dingtalk(unconfirmed_policy="send_again"))
+    dingtalk_app.fail(SESSION, *[CUT_AFTER] * 9)
+    dingtalk_app.fail(TO_USER, *[CUT_AFTER] * 9)
+
+    for _ in range(9):
+        due(question)
+        work_off(question)
+
+    assert question.status == "unconfirmed"
+    assert len(shown(dingtalk_app)) == 1 + delivery.MOST_SENT_AGAIN
+
+
+def test_a_message_taken_back_while_its_answer_waits_is_not_answered(on_dingtalk, says, dingtalk_app):
+    question = says(on_dingtalk())
+    dingtalk_app.fail(SESSION, (500, {}))
+    dingtalk_app.fail(TO_USER, (503, {"code": "ServiceUnavailable", "message": "no"}))
+    work_off(question)
+    assert question.status == "answered"
+
+    Message.objects.filter(pk=question.pk).update(cancel_requested_at=timezone.now())
+    due(question)
+    work_off(question)
+
+    assert (question.status, shown(dingtalk_app)) == ("cancelled", [])
+
+
+def test_what_surely_arrived_wins_over_nobody_knows(on_dingtalk, says):
+    """A worker that was slow to note its send, and another that found the intent meanwhile."""
+    question = says(on_dingtalk())
+    Message.objects.filter(pk=question.pk).update(status="unconfirmed")
+
+    delivery.settle(question, None, "delivered")
+
+    assert Message.objects.get(pk=question.pk).status == "delivered"
+    with pytest.raises(LeaseLost):
+        delivery.settle(question, None, "failed")

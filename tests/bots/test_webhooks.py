@@ -17,7 +17,7 @@ from bots.models import Message
 from clawdbot_site.asgi import application
 from integrations.dingtalk.crypto import callback_signature
 from integrations.feishu.crypto import encrypt, event_signature
-from integrations.models import PlatformCredential
+from integrations.models import PlatformCredential, QuotaUsage
 from monitoring.models import AuditLog
 from tests import factories
 
@@ -50,7 +50,7 @@ def path_of(endpoint) -> str:
 
 
 def feishu_event(
-    endpoint, text: str = "Hello", *, message_id: str = "om_1", sign_key: str = ""
+    endpoint, text: str = "Hello", *, message_id: str = "om_1", sign_key: str = "", **more: object
 ) -> tuple[bytes, Headers]:
     credential, now = endpoint.credential, str(int(time.time()))
     message = {
@@ -59,6 +59,7 @@ def feishu_event(
         "chat_type": "p2p",
         "message_type": "text",
         "content": json.dumps({"text": text}),
+        **more,
     }
     event = {
         "schema": "2.0",
@@ -76,7 +77,7 @@ def feishu_event(
     return body, {"X-Lark-Request-Timestamp": now, "X-Lark-Request-Nonce": "n", "X-Lark-Signature": signature}
 
 
-def dingtalk_message(endpoint, text: str = "Hello", **fields: str) -> tuple[bytes, Headers]:
+def dingtalk_message(endpoint, text: str = "Hello", **fields: object) -> tuple[bytes, Headers]:
     now = str(int(time.time() * 1000))
     body = {
         "msgId": "msg1",
@@ -234,4 +235,34 @@ async def test_more_callbacks_than_an_endpoint_may_take_are_put_off(feishu, monk
     answers = [await post(path_of(feishu), *feishu_event(feishu, message_id=f"om_{n}")) for n in range(3)]
 
     assert sorted(status for status, _ in answers) == [200, 200, 429]
+    assert await in_database(Message.objects.count)() == 2
+
+
+async def test_stop_after_a_mention_is_taken_in_a_group(feishu):
+    """The command stands behind a mention, and stopping needs the database."""
+    feishu.credential.own_id = "ou_bot"
+    await in_database(feishu.credential.save)()
+    mentions = [{"key": "@_user_1", "id": {"open_id": "ou_bot"}, "name": "Bot"}]
+
+    status, _ = await post(
+        path_of(feishu), *feishu_event(feishu, "@_user_1 /stop", chat_type="group", mentions=mentions)
+    )
+
+    message = await in_database(Message.objects.get)()
+    assert (status, message.details["command"], message.details["stopped"]) == (200, "stop", 0)
+
+
+async def test_the_over_quota_notice_is_noted(dingtalk):
+    notice, headers = dingtalk_message(dingtalk, errorCode=20001, errorMessage="over quota")
+
+    assert (await post(path_of(dingtalk), notice, headers))[0] == 200
+    used_up = await in_database(lambda: list(QuotaUsage.objects.filter(used_up_at__isnull=False)))()
+    assert [row.quota for row in used_up] == ["webhook"]
+
+
+async def test_ids_longer_than_a_column_are_taken_and_stay_apart(dingtalk):
+    for end in "ab":
+        body, headers = dingtalk_message(dingtalk, msgId="m" * 250 + end, conversationId="c" * 250)
+        assert (await post(path_of(dingtalk), body, headers))[0] == 200
+
     assert await in_database(Message.objects.count)() == 2
