@@ -11,7 +11,8 @@ class BotsConfig(AppConfig):
     verbose_name = _("Bots")
 
     def ready(self) -> None:
-        from bots import gauges, places
+        from bots import checking, gauges, places
 
         gauges.register()
         places.register()
+        checking.register()

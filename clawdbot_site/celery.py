@@ -7,14 +7,26 @@ import sys
 from typing import Any
 
 from celery import Celery
-from kombu.transport import redis
+from kombu.transport import redis as transport
 from kombu.utils.objects import cached_property
+from redis.exceptions import ConnectionError
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "clawdbot_site.settings.base")
 
-# What a worker had fetched and not begun is not put back when its connection ends: the sweeper rings again. Putting
-# back through a connection that is gone ends the whole worker, with exit status 0 (seen in the kill matrix).
-redis.Channel.do_restore = False
+
+class Channel(transport.Channel):
+    """kombu's Redis channel, for a Redis that goes away. Both cases ended the worker, with status 0 (kill matrix)."""
+
+    do_restore = False  # what was fetched and not begun: the sweeper rings again
+
+    def _connparams(self, *args: Any, **options: Any) -> Any:
+        """An acknowledgement that comes after the end is a connection's error, which Celery knows how to take."""
+        if self.connection is None:
+            raise ConnectionError("the connection to Redis is closed")
+        return super()._connparams(*args, **options)  # type: ignore[misc]  # untyped
+
+
+transport.Transport.Channel = Channel
 
 
 class SiteCelery(Celery):

@@ -5,17 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
-from django.core.exceptions import ValidationError
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
+from django.views.decorators.http import require_POST
 from unfold.decorators import display
 
 from clawdbot_site.security.secret_forms import AddressField, SecretsForm
-from integrations import quota, quota_meter
+from integrations import credential_check, quota, quota_meter
+from integrations.checking import Finding
 from integrations.models import Platform, PlatformCredential, QuotaUsage
 from monitoring.admin import AuditedModelAdmin
 
@@ -107,6 +111,7 @@ class PlatformCredentialAdmin(AuditedModelAdmin):
     search_fields = ["name", "app_id", "corp_id"]
     list_select_related = ["team"]
     autocomplete_fields = ["team"]
+    change_form_outer_before_template = "integrations/check_panel.html"
     conditional_fields = {
         "verification_token": FEISHU,
         "encrypt_key": FEISHU,
@@ -160,6 +165,45 @@ class PlatformCredentialAdmin(AuditedModelAdmin):
         super().save_model(request, obj, form, change)
         if change and set(QUOTA_FIELDS).intersection(form.changed_data):
             quota_meter.allow_again(obj)
+
+    # -- the connection check --
+
+    def get_urls(self) -> list[URLPattern]:
+        check = self.admin_site.admin_view(require_POST(self.check_connection))
+        return [path("<uuid:pk>/check/", check, name="integrations_platformcredential_check"), *super().get_urls()]
+
+    def check_connection(self, request: HttpRequest, pk: str) -> HttpResponse:
+        credential = self.get_object(request, str(pk))
+        if credential is None:
+            raise Http404
+        if not self.has_change_permission(request, credential):
+            raise PermissionDenied
+        findings = credential_check.check(credential)
+        context = {
+            **self.admin_site.each_context(request),
+            "title": gettext("Connection of %(credential)s") % {"credential": credential},
+            "credential": credential,
+            "findings": findings,
+            "worst": findings[0].level,
+            "summary": _summary(findings),
+            "opts": self.opts,
+        }
+        return TemplateResponse(request, "integrations/check_result.html", context)
+
+
+def _summary(findings: list[Finding]) -> str:
+    """For findings in the order of the worst first."""
+    worst = findings[0].level
+    count = sum(one.level == worst for one in findings)
+    if worst == "ok":
+        return gettext("All is right.")
+    if worst == "warning":
+        return ngettext("It works, with %(count)s warning.", "It works, with %(count)s warnings.", count) % {
+            "count": count
+        }
+    return ngettext("%(count)s thing must be put right.", "%(count)s things must be put right.", count) % {
+        "count": count
+    }
 
 
 def _meter(state: quota.State) -> SafeString:

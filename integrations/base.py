@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, final
 
+from integrations.checking import Finding
 from integrations.errors import PlatformError
 
 if TYPE_CHECKING:
@@ -137,7 +138,8 @@ class Step:
 
 
 class Journal(Protocol):
-    """The durable memory of one reply's delivery. Every method commits before it returns."""
+    """The durable memory of one reply's delivery. What was intended is committed before the call; what
+    is done is committed with what follows, the next intent or the end."""
 
     reply_id: str
     fence: int  # 1 for the first worker that holds this reply, then rising: a late holder has a lower one
@@ -214,6 +216,10 @@ class Adapter(ABC):
     def fetch_own_id(self, credentials: Credentials) -> str:
         """The bot's own id on the platform, empty where the platform does not need it. Raises PlatformError."""
         return ""
+
+    def check(self, credentials: Credentials) -> list[Finding]:
+        """What the platform says about the app, by calls that change nothing and take 15 s at most. Never raises."""
+        return []
 
     def connect(self, credentials: Credentials) -> LongConnection:
         """The app's long connection, not yet open. Raises PlatformError where the platform has none."""

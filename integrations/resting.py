@@ -43,10 +43,6 @@ class Resting:
             raise RedisLost from error
         self._asked_again_at = None
 
-    def forget(self) -> None:
-        """Ask again at the next call."""
-        self._asked_again_at = None
-
     def _may_ask(self) -> bool:
         with self._lock:
             now = time.monotonic()

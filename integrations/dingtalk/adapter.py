@@ -21,6 +21,8 @@ from integrations.base import (
     TokenStore,
     WebhookRequest,
 )
+from integrations.checking import Finding
+from integrations.dingtalk import check
 from integrations.dingtalk.cards import has_card_space
 from integrations.dingtalk.client import DingTalkClient
 from integrations.dingtalk.events import open_callback, parse_message
@@ -62,6 +64,9 @@ class DingTalkAdapter(Adapter):
         place = replace(target, chat_type="direct" if to_person else "group", webhook_url="")
         client = DingTalkClient(credentials, self._http, self._tokens, self._meter)
         PlainReply(client, credentials, place, journal).finish(text)
+
+    def check(self, credentials: Credentials) -> list[Finding]:
+        return check.findings(credentials, self._http, self._meter)
 
     def connect(self, credentials: Credentials) -> LongConnection:
         return DingTalkStream(credentials, self._http)

@@ -21,7 +21,8 @@ from integrations.base import (
     TokenStore,
     WebhookRequest,
 )
-from integrations.feishu import events, opening
+from integrations.checking import Finding
+from integrations.feishu import check, events, opening
 from integrations.feishu.client import FeishuClient
 from integrations.feishu.reply import CardReply, Outbox, TextReply
 from integrations.feishu.stream import FeishuStream
@@ -58,6 +59,9 @@ class FeishuAdapter(Adapter):
 
     def fetch_own_id(self, credentials: Credentials) -> str:
         return self._client(credentials).bot_open_id()
+
+    def check(self, credentials: Credentials) -> list[Finding]:
+        return check.findings(credentials, self._http, self._meter)
 
     def connect(self, credentials: Credentials) -> LongConnection:
         return FeishuStream(credentials, self._http)

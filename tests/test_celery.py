@@ -1,0 +1,25 @@
+"""Celery's worker outlives a Redis that goes away. The whole story is tests/chaos."""
+
+from __future__ import annotations
+
+import pytest
+from kombu import Connection
+
+from clawdbot_site.celery import app
+
+
+def test_an_acknowledgement_after_the_end_is_a_connections_error(redis_url: str) -> None:
+    """Celery takes these; anything else ends the worker."""
+    with app.connection_for_read(url=redis_url) as connection:
+        channel = connection.default_channel
+        errors = connection.connection_errors
+        channel.close()
+        channel.connection = None
+
+        with pytest.raises(errors):
+            channel._create_client()
+
+
+def test_nothing_is_put_back_through_a_dead_connection(redis_url: str) -> None:
+    with Connection(redis_url) as connection:
+        assert connection.default_channel.do_restore is False
