@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 from collections.abc import Collection
@@ -24,6 +25,7 @@ DRAIN_S = 15.0  # answers under way may end; what is cut stays waiting in the da
 @worker_ready.connect
 def on_ready(sender: Any, **_: Any) -> None:
     """A worker process of its own (the embedded ones have no such signal)."""
+    gc.freeze()  # what is loaded by now stays: collecting need not look through it (as in asgi.py)
     warm_up(set(sender.task_consumer.queues and [queue.name for queue in sender.task_consumer.queues]))
     if settings.WORKER_METRICS_PORT:
         metrics_server.serve(settings.WORKER_METRICS_PORT)
