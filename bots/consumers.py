@@ -39,6 +39,8 @@ def in_thread(function: Any) -> Any:
 class ChatConsumer(AsyncWebsocketConsumer):
     """One person (or program) talking to one bot."""
 
+    channel_layer_alias = "none"  # answers come through ``follow``; a channel of its own would need Redis to connect
+
     async def connect(self) -> None:
         self._principal: Principal | None = None
         self._answers: set[asyncio.Task[None]] = set()
@@ -142,6 +144,9 @@ class ChatConsumer(AsyncWebsocketConsumer):
                 await self._tell(str(message_id), event)
         except TimeoutError:
             await self._error("timeout", "There was no answer in time.", message_id=str(message_id))
+        except Exception:  # the task's outermost frame: nobody else would tell the person
+            logger.exception("an answer could not be followed", extra={"message_id": str(message_id)})
+            await self._error("failed", "The answer cannot be shown now.", message_id=str(message_id))
 
     async def _tell(self, message_id: str, event: Piece | Settled) -> None:
         if isinstance(event, Piece):

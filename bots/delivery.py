@@ -13,6 +13,7 @@ import threading
 import time
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 from django.db import connection, transaction
 from django.utils import timezone
@@ -211,9 +212,14 @@ def settle(
     reply = reply or question.replies.filter(is_current=True).first()
     delivered_at = now if status == Status.DELIVERED else None
     total_ms = round((now - question.received_at).total_seconds() * 1000)
-    changed = {"status": status, "error": error[:500], "next_attempt_at": None, "delivered_at": delivered_at}
+    changed: dict[str, Any] = {
+        "status": status,
+        "error": error[:500],
+        "next_attempt_at": None,
+        "delivered_at": delivered_at,
+    }
     changed |= {"timings": question.timings | {"total": total_ms}, "attempts": question.attempts}
-    allowed = (*Message.WAITING, Status.UNCONFIRMED) if delivered_at else Message.WAITING
+    allowed: tuple[str, ...] = (*Message.WAITING, Status.UNCONFIRMED) if delivered_at else Message.WAITING
     with transaction.atomic():
         if journal:
             journal.flush()

@@ -15,10 +15,11 @@ from typing import TypeVar
 from django.core.cache import caches
 from django.core.cache.backends.base import BaseCache
 from django.core.cache.backends.locmem import LocMemCache
-from redis.exceptions import RedisError
 
 from clawdbot_site.security import key_ring
 from clawdbot_site.security.encryption import DecryptionError
+from integrations import resting
+from integrations.resting import RedisLost
 
 T = TypeVar("T")
 LOCK_S = 15  # longer than any token call may take
@@ -64,8 +65,9 @@ class CachedTokens:
 def _in_store(work: Callable[[BaseCache], T]) -> T:
     """With Redis lost, each process fetches for itself: a send must not fail for want of a shared token."""
     try:
-        return work(caches["default"])
-    except (RedisError, OSError):
+        with resting.redis.asked():
+            return work(caches["default"])
+    except RedisLost:
         return work(_own_store)
 
 
