@@ -55,8 +55,8 @@ class PlatformCredential(models.Model):
         blank=True,
         help_text=_(
             "How many billed API calls the company's plan allows each month. DingTalk's Standard edition: 5,000, and "
-            "every step of a streamed answer is one. From 80 percent on answers grow in fewer steps, from 95 percent on "
-            "they come as one message. 0: no limit is watched."
+            "every step of a streamed answer is one. From 80 percent on answers grow in fewer steps, from 95 percent "
+            "on they come as one message. 0: no limit is watched."
         ),
     )
     monthly_webhook_quota = models.PositiveIntegerField(
