@@ -26,6 +26,7 @@ from bots.models import Conversation, Message
 logger = logging.getLogger(__name__)
 LAPSE_S = 12.0
 RENEW_S = 3.0
+IDLE_S = 60.0
 LOOK_S = 0.3  # how soon a cancelled answer stops, at the latest
 HOST = socket.gethostname()[:30]
 
@@ -129,19 +130,23 @@ class _Watcher:
     def _run(self) -> None:
         renewed_at = time.monotonic()
         while True:
-            with self._wake:
-                while not self._held:
-                    connection.close()
-                    self._wake.wait()
+            self._wait_for_work()
+            time.sleep(LOOK_S)  # a turn that ends sooner costs nothing here
             try:
-                self._look()
-                if time.monotonic() - renewed_at >= RENEW_S:
+                if self._held:
+                    self._look()
+                if self._held and time.monotonic() - renewed_at >= RENEW_S:
                     self._renew()
                     renewed_at = time.monotonic()
             except Exception:  # the one watcher must outlive whatever happens
                 logger.warning("leases could not be renewed", exc_info=True)
                 close_old_connections()
-            time.sleep(LOOK_S)
+
+    def _wait_for_work(self) -> None:
+        with self._wake:
+            while not self._held:
+                if not self._wake.wait(IDLE_S):
+                    connection.close()  # not at once: a connection for each message would cost more than the message
 
     def _look(self) -> None:
         """Cancel the answers that people stopped or took back."""
