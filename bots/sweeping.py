@@ -17,6 +17,7 @@ from bots.models import Message
 Status = Message.Status
 AGE_S = 2.0
 MOST = 200  # of each queue
+LOOK_AT = 5_000  # conversations
 DELIVERY = "delivery"
 READY = Q(status=Status.ANSWERED) | Q(details__kind="busy")  # needs no model
 FREE = Q(conversation__lease_until__isnull=True) | Q(conversation__lease_until__lt=Now())
@@ -39,7 +40,7 @@ def questions() -> Iterator[tuple[UUID, str, bool]]:
         .order_by("since")
     )
     found: Counter[str] = Counter()
-    for conversation_id, model_queue, _since, ready in rows.iterator(chunk_size=500):
+    for conversation_id, model_queue, _since, ready in rows[:LOOK_AT]:
         queue = DELIVERY if ready else model_queue
         found[queue] += 1
         if found[queue] <= MOST:
