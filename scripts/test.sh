@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
 # The tests of `make test`, inside the private servers of scripts/servers.py: everything on SQLite; then whole sites as
-# processes, with a browser (apart: Playwright keeps an event loop running); then what stands or falls with the database
+# processes; then a browser (apart: Playwright keeps an event loop running); then what stands or falls with the database
 # once more on PostgreSQL.
 set -eu
 export CLAWDBOT_DATA_DIR="${CLAWDBOT_DATA_DIR:-.pytest_cache/var}"
 pytest() { .venv/bin/python -m pytest -q -m "not long" "$@"; }
 echo "-- on SQLite --"
 pytest -n 2 --dist loadfile --ignore tests/browser --ignore tests/bots/e2e --ignore tests/chaos/test_chaos.py
-echo "-- whole sites, and a browser --"
-pytest -n 2 --dist loadfile tests/browser tests/bots/e2e tests/chaos/test_chaos.py
+echo "-- whole sites --"
+pytest -n 2 --dist loadfile tests/bots/e2e tests/chaos/test_chaos.py
+echo "-- a browser --"
+pytest -n 2 --dist loadfile tests/browser
 if [ -n "${TEST_POSTGRES_URL:-}" ]; then
   echo "-- once more on PostgreSQL --"
   # The product's threads keep their connections: they are still open when a test, or the test database, ends.
