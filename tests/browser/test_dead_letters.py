@@ -34,9 +34,13 @@ def open_list(page: Page, site: Site, words: str) -> None:
     page.goto(f"{site.url}/admin/bots/deadletter/?q={words}")
 
 
-def choose_all(page: Page, action: str) -> None:
-    for box in page.locator("#result_list tbody .action-select").all():
+def choose_both(page: Page, action: str) -> None:
+    boxes = page.locator("#result_list tbody .action-select")
+    expect(boxes).to_have_count(2)  # the page may still be on its way
+    page.wait_for_load_state("load")  # and its scripts, which watch the boxes
+    for box in boxes.all():
         box.check()
+    expect(page.locator("select[name=action]")).to_be_visible()
     page.select_option("select[name=action]", label=action)
     page.click("#changelist-actions button[name=index]")
 
@@ -82,14 +86,14 @@ def test_dead_letters_are_discarded_at_once_and_put_back(
     with open_page(size) as page:
         fail(page, site, service, f"{words}-1", f"{words}-2")
         open_list(page, site, words)
-        choose_all(page, "Discard")
+        choose_both(page, "Discard")
         expect(page.locator(".cb-list li")).to_have_count(2)
         check_width(page)
         page.get_by_role("button", name="Discard").click()
         expect(page.get_by_text("2 dead letters were discarded.")).to_be_visible()
         expect(page.locator("#result_list")).to_have_count(0)
         page.get_by_role("link", name="Look at them, or put them back").click()
-        choose_all(page, "Put discarded ones back")
+        choose_both(page, "Put discarded ones back")
         expect(page.get_by_text("2 dead letters were put back.")).to_be_visible()
         open_list(page, site, words)
         expect(page.locator("#result_list tbody")).to_have_count(2)
