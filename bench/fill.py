@@ -19,7 +19,7 @@ from django.utils import timezone
 
 django.setup()
 
-from bots.models import Conversation, Endpoint, Message  # noqa: E402  (the apps must be ready first)
+from bots.models import Conversation, Endpoint, Message
 
 TURNS = 2
 

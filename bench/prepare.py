@@ -16,9 +16,9 @@ import django
 
 django.setup()
 
-from bots.models import Bot, Endpoint  # noqa: E402  (the apps must be ready first)
-from inference.models import LanguageModel  # noqa: E402
-from integrations.models import Platform, PlatformCredential  # noqa: E402
+from bots.models import Bot, Endpoint
+from inference.models import LanguageModel
+from integrations.models import Platform, PlatformCredential
 
 
 def main(queue: str) -> None:

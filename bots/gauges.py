@@ -41,7 +41,7 @@ def queue_oldest_s() -> dict[str, float]:
     now, waiting = timezone.now(), _waiting()
 
     def age(since: object) -> float:
-        return max(0.0, (now - since).total_seconds()) if since else 0.0  # type: ignore[operator]
+        return max(0.0, (now - since).total_seconds()) if since else 0.0  # type: ignore[operator]  # a datetime
 
     oldest = {queue: age(row["asked_since"]) for queue, row in waiting.items()} or {"inference": 0.0}
     oldest["delivery"] = max((age(row["stored_since"]) for row in waiting.values()), default=0.0)

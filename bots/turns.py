@@ -110,7 +110,7 @@ def _turn(question: Message, lease: Lease) -> bool:
         return delivery.postpone_or_fail(question, error)
     except QueueFull as error:
         question.attempts -= 1  # standing in line is no attempt; the bot's "too late" ends it
-        delivery.postpone(question, (error.retry_after_s or 1.0) * random.uniform(1, 2), str(error))  # noqa: S311
+        delivery.postpone(question, (error.retry_after_s or 1.0) * random.uniform(1, 2), str(error))  # noqa: S311  (jitter)
         return False
     except (DatabaseError, InterfaceError, LeaseLost):
         raise

@@ -18,15 +18,15 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "clawdbot_site.settings.base")
 django.setup(set_prefix=False)
 site = get_asgi_application()
 
-from bots.routing import websocket_urlpatterns  # noqa: E402  (the apps must be ready first)
-from bots.webhooks import webhooks  # noqa: E402
-from clawdbot_site.security.gate import Gate  # noqa: E402
-from monitoring.context import Receive, RequestContext, Send  # noqa: E402
-from monitoring.metrics import HttpMetrics  # noqa: E402
+from bots.routing import websocket_urlpatterns
+from bots.webhooks import webhooks
+from clawdbot_site.security.gate import Gate
+from monitoring.context import Receive, RequestContext, Send
+from monitoring.metrics import HttpMetrics
 
 
 async def http(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-    await (webhooks if scope["path"].startswith("/webhooks/") else site)(scope, receive, send)  # type: ignore[arg-type]
+    await (webhooks if scope["path"].startswith("/webhooks/") else site)(scope, receive, send)  # type: ignore[arg-type]  # plain ASGI
 
 
 websocket = URLRouter(websocket_urlpatterns)  # who is calling, the consumer asks security itself

@@ -95,14 +95,14 @@ class LanguageModelAdmin(AuditedModelAdmin):
     # -- the list --
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[LanguageModel]:
-        return super().get_queryset(request).prefetch_related("bots")  # type: ignore[no-any-return]
+        return super().get_queryset(request).prefetch_related("bots")
 
     @admin.display(description=_("where"))
     def where(self, model: LanguageModel) -> str:
         places: dict[str, str] = {Engine.OPENAI: model.base_url, Engine.TRANSFORMERS: model.path}
         return places.get(model.engine, "") or "–"
 
-    @display(description=_("status"), label=COLOURS, ordering="status")  # type: ignore[untyped-decorator]
+    @display(description=_("status"), label=COLOURS, ordering="status")
     def state(self, model: LanguageModel) -> tuple[str, str]:
         return model.status, model.get_status_display()
 
@@ -135,7 +135,7 @@ class LanguageModelAdmin(AuditedModelAdmin):
         for model in models:
             self._check(request, model)
 
-    check_selected.runs_outside_transaction = True  # type: ignore[attr-defined]
+    check_selected.runs_outside_transaction = True  # type: ignore[attr-defined]  # AuditedModelAdmin reads it
 
     def _check(self, request: HttpRequest, model: LanguageModel) -> None:
         if model.engine == Engine.TRANSFORMERS and not settings.EMBEDDED:

@@ -141,7 +141,7 @@ class PlatformCredentialAdmin(AuditedModelAdmin):
         (_("Special cases"), {"fields": ["corp_id", "base_url", "rotate_by"]}),
     ]
 
-    @display(description=_("platform"), label=True, ordering="platform")  # type: ignore[untyped-decorator]
+    @display(description=_("platform"), label=True, ordering="platform")
     def where(self, credential: PlatformCredential) -> str:
         return credential.get_platform_display()
 

@@ -139,11 +139,11 @@ class AuditLogAdmin(ReadOnlyModelAdmin):
             audit.record_read("auditlog.read", target_label=object_id)
         return cast(HttpResponse, response)
 
-    @action(description=_("Export CSV"), url_path="export-csv", permissions=["view"], icon="download")  # type: ignore[untyped-decorator]
+    @action(description=_("Export CSV"), url_path="export-csv", permissions=["view"], icon="download")
     def export_csv(self, request: HttpRequest) -> Any:
         return self._export(request, "csv")
 
-    @action(description=_("Export JSON lines"), url_path="export-jsonl", permissions=["view"], icon="download")  # type: ignore[untyped-decorator]
+    @action(description=_("Export JSON lines"), url_path="export-jsonl", permissions=["view"], icon="download")
     def export_jsonl(self, request: HttpRequest) -> Any:
         return self._export(request, "jsonl")
 

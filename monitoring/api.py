@@ -130,7 +130,7 @@ class AuditLogViewSet(viewsets.ReadOnlyModelViewSet[AuditLog]):
     content_negotiation_class = JsonOnly
     ordering = ("-created_at", "-id")
 
-    def list(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
+    def list(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]  # streams too
         wanted = request.query_params.get("format", "json")
         if wanted in exports.FORMATS:
             return exports.response(request._request, self.filter_queryset(self.get_queryset()), wanted)
@@ -139,7 +139,7 @@ class AuditLogViewSet(viewsets.ReadOnlyModelViewSet[AuditLog]):
         audit.record_read("auditlog.listed")
         return super().list(request, *args, **kwargs)
 
-    def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
+    def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]  # streams too
         response = super().retrieve(request, *args, **kwargs)
         audit.record_read("auditlog.read", target_label=str(kwargs.get("pk", "")))
         return response

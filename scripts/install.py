@@ -45,7 +45,7 @@ def check_machine() -> None:
             "`make run PYTHON=python3.11`."
         )
     try:
-        import ensurepip  # noqa: F401
+        import ensurepip  # noqa: F401  (only whether it is there)
     except ImportError:
         sys.exit("Python's venv module is missing: sudo apt install python3-venv")
 

@@ -39,9 +39,9 @@ def install_missing() -> None:
     print(f"Installing {', '.join(missing)} for the tests ...", flush=True)
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    subprocess.run(["apt-get", "update", "-qq"], env=env, check=False, **quiet)  # type: ignore[call-overload]
+    subprocess.run(["apt-get", "update", "-qq"], env=env, check=False, **quiet)  # type: ignore[call-overload]  # from a dict
     install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing]
-    subprocess.run(install, env=env, check=False, **quiet)  # type: ignore[call-overload]
+    subprocess.run(install, env=env, check=False, **quiet)  # type: ignore[call-overload]  # from a dict
 
 
 def free_port() -> int:
@@ -67,7 +67,7 @@ def answers(port: int) -> bool:
 @contextmanager
 def running(command: list[str], port: int, user: str | None = None) -> Iterator[None]:
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(command, user=user, **quiet)  # type: ignore[call-overload]
+    process = subprocess.Popen(command, user=user, **quiet)  # type: ignore[call-overload]  # from a dict
     try:
         wait_for(lambda: answers(port), command[0])
         yield

@@ -100,7 +100,7 @@ def test_words_of_django_keep_their_meaning() -> None:
 
 def test_the_compiled_file_is_that_of_the_catalogue() -> None:
     with translations.CATALOGUE.with_suffix(".mo").open("rb") as file:
-        compiled = dict(gettext.GNUTranslations(file)._catalog)  # type: ignore[attr-defined]
+        compiled = dict(gettext.GNUTranslations(file)._catalog)
 
     del compiled[""]
     assert compiled == {entry.texts[0] if len(entry.texts) == 1 else (entry.texts[0], 0): entry.translated

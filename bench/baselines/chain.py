@@ -16,8 +16,8 @@ from celery import shared_task
 
 django.setup()
 
-from bots.models import Bot, Conversation, Message  # noqa: E402  (the apps must be ready first)
-from clawdbot_site import celery  # noqa: E402
+from bots.models import Bot, Conversation, Message
+from clawdbot_site import celery
 
 QUEUE = "bare"
 PATIENCE_S = 120.0

@@ -15,11 +15,11 @@ from django.views.decorators.csrf import csrf_exempt
 
 application = get_asgi_application()
 
-from bots import doorbell, drafts  # noqa: E402  (the apps must be ready first)
-from bots.models import Conversation, Endpoint, Message  # noqa: E402
-from clawdbot_site import celery  # noqa: E402
-from integrations.base import IncomingMessage, WebhookRequest  # noqa: E402
-from integrations.registry import adapter_for  # noqa: E402
+from bots import doorbell, drafts
+from bots.models import Conversation, Endpoint, Message
+from clawdbot_site import celery
+from integrations.base import IncomingMessage, WebhookRequest
+from integrations.registry import adapter_for
 
 celery.app.set_default()
 

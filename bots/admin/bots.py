@@ -97,7 +97,7 @@ class EndpointInline(TabularInline):
         return False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Endpoint]:
-        return super().get_queryset(request).select_related("bot", "credential")  # type: ignore[no-any-return]
+        return super().get_queryset(request).select_related("bot", "credential")
 
 
 @admin.register(Bot)
@@ -144,11 +144,9 @@ class BotAdmin(AuditedModelAdmin):
     ]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Bot]:
-        return super().get_queryset(request).prefetch_related("endpoints__credential")  # type: ignore[no-any-return]
+        return super().get_queryset(request).prefetch_related("endpoints__credential")
 
-    @display(  # type: ignore[untyped-decorator]
-        description=_("state"), label={"on": "success", "off": "default"}, ordering="is_enabled"
-    )
+    @display(description=_("state"), label={"on": "success", "off": "default"}, ordering="is_enabled")
     def state(self, bot: Bot) -> tuple[str, Any]:
         return ("on", _("enabled")) if bot.is_enabled else ("off", _("disabled"))
 
@@ -164,7 +162,7 @@ class BotAdmin(AuditedModelAdmin):
         link = f'<a class="cb-link" href="{{}}">{icon}{{}}</a>'
         return format_html(link, reverse("playground-chat", args=[bot.slug]), _("Talk"))
 
-    @action(description=_("Playground"), url_path="playground", icon="forum", permissions=["view"])  # type: ignore[untyped-decorator]
+    @action(description=_("Playground"), url_path="playground", icon="forum", permissions=["view"])
     def open_playground(self, request: HttpRequest, object_id: str) -> HttpResponse:
         bot = self.get_object(request, object_id)
         page = reverse("playground-chat", args=[bot.slug]) if bot else reverse("admin:bots_bot_changelist")

@@ -42,7 +42,7 @@ class ConversationAdmin(ReadOnlyModelAdmin):
             newest_at=Subquery(of_this.annotate(at=Max("received_at")).values("at")),
         )
 
-    @display(description=_("platform"), label=True, ordering="platform")  # type: ignore[untyped-decorator]
+    @display(description=_("platform"), label=True, ordering="platform")
     def where(self, conversation: Conversation) -> str:
         return conversation.get_platform_display()
 
@@ -70,9 +70,7 @@ class ConversationAdmin(ReadOnlyModelAdmin):
         if conversation and self.has_view_permission(request, conversation):
             audit.record_read("conversation.read", target=conversation)
             shown = transcript(conversation, request.GET.get("before", ""))
-        return super().change_view(  # type: ignore[no-any-return]
-            request, object_id, form_url, {**(extra_context or {}), **shown}
-        )
+        return super().change_view(request, object_id, form_url, {**(extra_context or {}), **shown})
 
 
 def transcript(conversation: Conversation, before: str) -> dict[str, Any]:

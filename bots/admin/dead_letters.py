@@ -64,13 +64,13 @@ class DeadLetterAdmin(ReadOnlyModelAdmin):
     show_full_result_count = False
     list_per_page = 50
     list_before_template = "bots/dead_letters_head.html"
-    actions = ["retry_chosen", "send_chosen_again", "discard_chosen", "restore_chosen"]  # type: ignore[assignment]
+    actions = ["retry_chosen", "send_chosen_again", "discard_chosen", "restore_chosen"]  # type: ignore[assignment]  # names, where the base says callables
 
     class Media:
         css = {"all": ["bots/messages.css"]}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Message]:
-        return super().get_queryset(request).defer("session_url")  # type: ignore[no-any-return]
+        return super().get_queryset(request).defer("session_url")
 
     def get_list_display(self, request: HttpRequest) -> list[str]:
         return self.list_display if acting.may_act(request) else self.list_display[:-1]

@@ -52,13 +52,11 @@ class EndpointAdmin(AuditedModelAdmin):
         }
         return super().get_form(request, obj, change, **{**kwargs, "help_texts": words})
 
-    @display(description=_("platform"), label=True, ordering="credential__platform")  # type: ignore[untyped-decorator]
+    @display(description=_("platform"), label=True, ordering="credential__platform")
     def platform(self, endpoint: Endpoint) -> str:
         return endpoint.credential.get_platform_display()
 
-    @display(  # type: ignore[untyped-decorator]
-        description=_("state"), label={"on": "success", "off": "default"}, ordering="is_enabled"
-    )
+    @display(description=_("state"), label={"on": "success", "off": "default"}, ordering="is_enabled")
     def state(self, endpoint: Endpoint) -> tuple[str, Any]:
         return ("on", _("enabled")) if endpoint.is_enabled else ("off", _("disabled"))
 

@@ -71,7 +71,7 @@ class MessageAdmin(ReadOnlyModelAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Message]:
         """The address to which DingTalk wants the reply is not even read."""
-        return super().get_queryset(request).defer("session_url")  # type: ignore[no-any-return]
+        return super().get_queryset(request).defer("session_url")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         return flatten_fieldsets(self.fieldsets)  # type: ignore[arg-type]  # a lazy title is fine
@@ -82,7 +82,7 @@ class MessageAdmin(ReadOnlyModelAdmin):
     def received(self, message: Message) -> SafeString:
         return moment(message.received_at)
 
-    @display(description=_("status"), label=COLOURS, ordering="status")  # type: ignore[untyped-decorator]
+    @display(description=_("status"), label=COLOURS, ordering="status")
     def state(self, message: Message) -> tuple[str, str]:
         return message.status, message.get_status_display()
 
@@ -147,7 +147,7 @@ class MessageAdmin(ReadOnlyModelAdmin):
         if message is not None:
             audit.record_read("message.read", target=message, target_label=f"{message.role} message")
             extra_context = {**(extra_context or {}), **panel(request, message)}
-        return super().change_view(request, object_id, form_url, extra_context)  # type: ignore[no-any-return]
+        return super().change_view(request, object_id, form_url, extra_context)
 
     # -- trying again --
 

@@ -69,7 +69,7 @@ class ModelsView(OpenAIView):
 
 class ModelView(ModelsView):
     @extend_schema(summary="Read one bot as a model", operation_id="openai_model", responses=OBJECT)
-    def get(self, request: Request, slug: str) -> Response:  # type: ignore[override]
+    def get(self, request: Request, slug: str) -> Response:  # type: ignore[override]  # the address names a model
         return Response(openai_shapes.model(_bot(slug)))
 
 

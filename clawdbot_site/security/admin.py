@@ -108,7 +108,7 @@ admin.site.unregister(Group)
 
 
 @admin.register(Group)
-class GroupAdmin(DjangoGroupAdmin, OwnersOnly):  # type: ignore[misc]
+class GroupAdmin(DjangoGroupAdmin, OwnersOnly):  # type: ignore[misc]  # two admin bases, one untyped
     """The roles are to be read; further groups can be made by owners."""
 
     list_display = ["name", "is_role", "member_count"]
@@ -147,7 +147,7 @@ class TeamAdmin(AuditedModelAdmin):
         return len(team.members.all())
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Team]:
-        return super().get_queryset(request).prefetch_related("members")  # type: ignore[no-any-return]
+        return super().get_queryset(request).prefetch_related("members")
 
 
 # -- networks --
@@ -299,4 +299,4 @@ class SigningKeyAdmin(ReadOnlyModelAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[SigningKey]:
         """The private half is not even read."""
-        return super().get_queryset(request).defer("private_pem")  # type: ignore[no-any-return]
+        return super().get_queryset(request).defer("private_pem")

@@ -212,7 +212,7 @@ def _note_refusal(request: Request, reason: str, cause: BaseException | None) ->
     audit.record_refusal("access.refused", target_label=route, reason=reason)
 
 
-class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]  # spectacular has no types
     target_class = "clawdbot_site.security.authentication.BearerAuthentication"
     name = "bearer"
 
@@ -220,7 +220,7 @@ class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-c
         return {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
 
 
-class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]  # the same
     target_class = "clawdbot_site.security.authentication.ApiKeyAuthentication"
     name = "apiKey"
 
@@ -246,7 +246,7 @@ class LimitedBackend(ModelBackend):
         try:
             attempt = begin_attempt(username, address_of(request))
         except TooManyAttempts as error:
-            request.sign_in_retry_after_s = error.retry_after_s  # type: ignore[attr-defined]
+            request.sign_in_retry_after_s = error.retry_after_s  # type: ignore[attr-defined]  # read by our error shape
             raise PermissionDenied(str(error)) from None
         user = super().authenticate(request, username, password, **kwargs)
         if user:
@@ -278,7 +278,7 @@ def note_failure(credentials: Mapping[str, Any], request: HttpRequest | None = N
 # -- WebSocket --
 
 
-@database_sync_to_async  # type: ignore[untyped-decorator]
+@database_sync_to_async  # type: ignore[untyped-decorator]  # channels has no types
 def principal_from_token(token: str, scope: Mapping[str, Any]) -> Principal | None:
     """Who a WebSocket's first frame names; None: refuse it. ``scope`` is the connection's, for the address."""
     try:
@@ -287,18 +287,18 @@ def principal_from_token(token: str, scope: Mapping[str, Any]) -> Principal | No
         return None
 
 
-@database_sync_to_async  # type: ignore[untyped-decorator]
+@database_sync_to_async  # type: ignore[untyped-decorator]  # channels has no types
 def principal_from_session(scope: Mapping[str, Any]) -> Principal | None:
     """Who the session cookie of a page of this site names. A cookie from another site's page counts for nothing."""
     if not is_same_origin(scope):
         return None
     cookies = _cookies(scope)
     session = SessionStore(cookies.get(settings.SESSION_COOKIE_NAME, ""))
-    user = get_user(SimpleNamespace(session=session))  # type: ignore[arg-type]
+    user = get_user(SimpleNamespace(session=session))  # type: ignore[arg-type]  # it reads the session only
     return Principal(user, scopes_of(user)) if isinstance(user, User) and user.is_active else None
 
 
-@database_sync_to_async  # type: ignore[untyped-decorator]
+@database_sync_to_async  # type: ignore[untyped-decorator]  # channels has no types
 def is_still_valid(principal: Principal) -> bool:
     """Whether the owner of a long connection may go on (rule A4: ask at least once a minute)."""
     if isinstance(principal.user, User):

@@ -58,7 +58,7 @@ class SealedExact(Exact):
     """The one comparison: with a sealed value as read before, or with '' for no secret."""
 
     def get_prep_lookup(self) -> Sealed:
-        return self.lhs.output_field.get_prep_value(self.rhs)  # type: ignore[no-any-return]
+        return self.lhs.output_field.get_prep_value(self.rhs)  # type: ignore[no-any-return]  # a lookup's rhs is anything
 
 
 class EncryptedTextField(TextColumn):

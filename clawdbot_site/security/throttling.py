@@ -53,7 +53,7 @@ class Attempt:
         if pair := self.pair_key:
             _in_store(lambda store: store.delete(pair))
         for key in self.shared_keys:
-            _in_store(lambda store, key=key: _take_back(store, key))  # type: ignore[misc]
+            _in_store(lambda store, key=key: _take_back(store, key))  # type: ignore[misc]  # the default binds key
 
 
 def begin_attempt(account: str | None, address: str) -> Attempt:

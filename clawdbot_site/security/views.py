@@ -99,7 +99,7 @@ def _by_password(request: Request, data: dict[str, Any]) -> User:
         raise Throttled(retry_after_s, _("Too many attempts to sign in."))
     if not isinstance(user, User):
         raise AuthenticationFailed(_("The name or the password is wrong."))
-    update_last_login(None, user)  # type: ignore[arg-type]
+    update_last_login(None, user)  # type: ignore[arg-type]  # Django takes None for the sender
     return user
 
 

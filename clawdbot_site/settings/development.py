@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clawdbot_site.settings.base import *  # noqa: F403
+from clawdbot_site.settings.base import *  # noqa: F403  (settings modules build on each other so)
 
 DEBUG = True
 STORAGES = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.core.exceptions import ImproperlyConfigured
 
-from clawdbot_site.settings.base import *  # noqa: F403
+from clawdbot_site.settings.base import *  # noqa: F403  (settings modules build on each other so)
 from clawdbot_site.settings.base import EMBEDDED
 
 if EMBEDDED:

@@ -38,7 +38,7 @@ class Slow:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.serving.add(asyncio.current_task())
         while head := await self._head(reader):
-            body = await reader.readexactly(int(re.search(rb"content-length: (\d+)", head)[1]))  # type: ignore[index]
+            body = await reader.readexactly(int(re.search(rb"content-length: (\d+)", head)[1]))
             self.now, self.taken = self.now + 1, self.taken + 1
             self.most = max(self.most, self.now)
             await asyncio.sleep(self.wait_s)
@@ -154,14 +154,14 @@ def test_callbacks_are_authentic_messages_of_many_people_each_once() -> None:
         app_secret="a-secret",
         corp_id="dingbench",
     )
-    adapter = DingTalkAdapter(httpx.Client(), None)  # type: ignore[arg-type]  # nothing is called
+    adapter = DingTalkAdapter(httpx.Client(), None)
     messages = [adapter.receive(request, credentials) for request in received]
 
     assert all(isinstance(message, IncomingMessage) for message in messages)
     verify_callback(received[0].headers, "a-secret", int(received[0].received_at_s * 1000))
-    assert len({message.message_id for message in messages}) == 6  # type: ignore[union-attr]
-    assert [message.sender_id for message in messages] == [f"person{n}" for n in (100, 101, 102)] * 2  # type: ignore[union-attr]
-    assert messages[0].target.webhook_url.startswith("http://127.0.0.1:9/robot/sendBySession?session=")  # type: ignore[union-attr]
+    assert len({message.message_id for message in messages}) == 6
+    assert [message.sender_id for message in messages] == [f"person{n}" for n in (100, 101, 102)] * 2
+    assert messages[0].target.webhook_url.startswith("http://127.0.0.1:9/robot/sendBySession?session=")
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def _checks_lengths() -> bool:
 
 def _hold_the_writer(gate: threading.Event, endpoint: object) -> None:
     """Make the writer wait in a commit callback, so that what follows gathers into one batch."""
-    first = intake.accept(factories.draft(endpoint, "first"))  # type: ignore[arg-type]
+    first = intake.accept(factories.draft(endpoint, "first"))
     first.add_done_callback(lambda _: gate.wait(5))
     first.result(10)
 

@@ -87,7 +87,7 @@ class Points:
 
     def forgets(self, question_id: UUID | None) -> None:
         """A new try to send begins: the former one of this process never came to its end."""
-        self._holding.pop(question_id, None)  # type: ignore[arg-type]  # a push answers no question
+        self._holding.pop(question_id, None)
 
     def ends(self, question_id: UUID) -> None:
         """Note that the outcome is in the database."""
@@ -206,7 +206,7 @@ def _stages(points: Points) -> dict[str, Callable[[Call], Call]]:
                 points.reach("card-stream", lambda: _question_of(journal))
 
             if streaming:
-                stream.show = shown  # type: ignore[method-assign]
+                stream.show = shown
             return stream
 
         return wrapped

@@ -51,7 +51,7 @@ def _summary(options: Options, outcome: Outcome, command: Sequence[str]) -> list
 
 
 def _counted(names: object) -> str:
-    counts = Counter(names)  # type: ignore[call-overload]
+    counts = Counter(names)
     return ", ".join(f"{count} {name}" for name, count in sorted(counts.items())) or "none"
 
 

@@ -48,7 +48,7 @@ def outcome(**values: object) -> Outcome:
         "settling_s": 1.0,
         "evidence": {"c1m2": ["never shown"]},
     }
-    return Outcome(**(given | values))  # type: ignore[arg-type]
+    return Outcome(**(given | values))
 
 
 def test_the_report_names_what_was_lost_and_counts_the_kills_by_stage() -> None:

@@ -10,12 +10,12 @@ from tests.chaos.judge import Asked, Shown, judge
 def asked(number: int, **values: object) -> Asked:
     tag = f"c1m{number}"
     made = Asked(tag, "c1", "feishu-text", f"echo: {tag}", 10.0 * number, 10.0 * number + 1)
-    return replace(made, **values)  # type: ignore[arg-type]
+    return replace(made, **values)
 
 
 def answer(number: int, at_s: float | None = None, **values: object) -> Shown:
     at_s = 10.0 * number + 2 if at_s is None else at_s
-    return replace(Shown("c1", f"echo: c1m{number}", at_s, at_s), **values)  # type: ignore[arg-type]
+    return replace(Shown("c1", f"echo: c1m{number}", at_s, at_s), **values)
 
 
 DELIVERED = {"c1m1": "delivered", "c1m2": "delivered"}

@@ -63,7 +63,7 @@ def test_rows_are_recorded_when_the_list_is_edited(browser):
     first, second = Group.objects.create(name="one"), Group.objects.create(name="two")
     rows = {"form-TOTAL_FORMS": 2, "form-INITIAL_FORMS": 2, "form-MIN_NUM_FORMS": 0, "form-MAX_NUM_FORMS": 9}
     for number, group in enumerate((second, first)):
-        rows |= {f"form-{number}-id": group.pk, f"form-{number}-name": group.name}  # type: ignore[dict-item]
+        rows |= {f"form-{number}-id": group.pk, f"form-{number}-name": group.name}
 
     browser.post(GROUPS, {**rows, "form-0-name": "zwei", "_save": "Save"})
 

@@ -30,7 +30,7 @@ async def ask(method: str, path: str, body: bytes = b"", **headers: str) -> tupl
         "client": ("203.0.113.9", 1),
         "headers": [(name.encode(), value.encode()) for name, value in given.items()],
     }
-    caller = ApplicationCommunicator(RequestContext(HttpMetrics(ASGIHandler())), scope)  # type: ignore[arg-type]
+    caller = ApplicationCommunicator(RequestContext(HttpMetrics(ASGIHandler())), scope)
     await caller.send_input({"type": "http.request", "body": body})
     start: dict[str, Any] = await caller.receive_output(5)
     while (await caller.receive_output(5)).get("more_body"):

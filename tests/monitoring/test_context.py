@@ -25,7 +25,7 @@ async def seen_by_an_application(scope: dict[str, Any]) -> tuple[Context, list[d
     async def send(message: Any) -> None:
         sent.append(message)
 
-    await RequestContext(application)(scope, None, send)  # type: ignore[arg-type]
+    await RequestContext(application)(scope, None, send)
     return seen[0], sent
 
 
@@ -72,9 +72,9 @@ def test_the_actor_is_read_late_when_the_request_is_signed_in_late():
         assert context.actor == ANONYMOUS
         request.user = AnonymousUser()
         assert context.actor == ANONYMOUS
-        request.user = SimpleNamespace(is_authenticated=True, pk=3, get_username=lambda: "olga")  # type: ignore[assignment]
+        request.user = SimpleNamespace(is_authenticated=True, pk=3, get_username=lambda: "olga")
         assert context.actor == Actor("user", "3", "olga")
-        request.auth = SimpleNamespace(audit_actor=CLIENT)  # type: ignore[attr-defined]
+        request.auth = SimpleNamespace(audit_actor=CLIENT)
         assert context.actor == CLIENT
     with bind(request=request, actor=SYSTEM) as context:
         assert context.actor == SYSTEM

@@ -16,7 +16,7 @@ FORMATTERS = {"console": logs.ConsoleFormatter, "json": logs.RedactingJsonFormat
 
 def render(form: str, message: str, *args: object, exc_info: object = None, **extra: object) -> str:
     logger = logging.Logger("bots.intake")
-    record = logger.makeRecord(logger.name, logging.INFO, "f.py", 1, message, args, exc_info, extra=extra)  # type: ignore[arg-type]
+    record = logger.makeRecord(logger.name, logging.INFO, "f.py", 1, message, args, exc_info, extra=extra)
     with bind(request_id="request-1"):
         return FORMATTERS[form]().format(record)
 

@@ -46,7 +46,7 @@ async def ask(scope: dict[str, Any], status: int | None = 200, route: str | None
     async def send(message: Any) -> None:
         pass
 
-    await metrics.HttpMetrics(application)(scope, None, send)  # type: ignore[arg-type]
+    await metrics.HttpMetrics(application)(scope, None, send)
 
 
 @pytest.mark.parametrize(("name", "labels"), CONTRACT.items())

@@ -43,7 +43,7 @@ def _config(loaded: LocalModel, max_new_tokens: int, sampling: SamplingParams) -
     if sampling.temperature:
         chosen = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p}
     end_ids = sorted(loaded.end_ids)
-    return GenerationConfig(  # type: ignore[no-untyped-call]
+    return GenerationConfig(  # type: ignore[no-untyped-call]  # transformers has no types
         max_new_tokens=max_new_tokens,
         eos_token_id=end_ids or None,
         pad_token_id=end_ids[0] if end_ids else 0,  # one row: never used, but asked for

@@ -20,7 +20,7 @@ ENDLESS = "Tell me 一个很长的故事 👍🏽 about the fox and the lazy dog
 
 def ask(text: str = "Hello 你好 👨‍👩‍👧 world", *, deadline_s: float | None = None, **sampling: object) -> GenRequest:
     """Sampled with a seed: greedy answers of random weights go in circles."""
-    chosen = SamplingParams(**{"max_new_tokens": 40, "temperature": 1.0, "seed": 7, **sampling})  # type: ignore[arg-type]
+    chosen = SamplingParams(**{"max_new_tokens": 40, "temperature": 1.0, "seed": 7, **sampling})
     return GenRequest(next(ids), (ChatMessage("user", text),), chosen, deadline_s)
 
 
@@ -168,7 +168,7 @@ def poisons() -> dict[str, GenRequest]:
         "nothing": replace(ask(), messages=()),
         "blank": ask(" \n "),
         "system only": replace(ask(), messages=(ChatMessage("system", "be nice"),)),
-        "unknown role": replace(ask(), messages=(ChatMessage("tool", "x"), ChatMessage("user", "hi"))),  # type: ignore[arg-type]
+        "unknown role": replace(ask(), messages=(ChatMessage("tool", "x"), ChatMessage("user", "hi"))),
         "no tokens": ask(max_new_tokens=0),
         "negative temperature": ask(temperature=-1.0),
         "temperature not a number": ask(temperature=float("nan")),

@@ -24,7 +24,7 @@ PNG = b"\x89PNG\r\n\x1a\n rest"
 @pytest.fixture
 def make(service, http):
     def make(**options: object) -> OpenAIEngine:
-        return OpenAIEngine(service.base_url, "fake", service.api_key, http, **options)  # type: ignore[arg-type]
+        return OpenAIEngine(service.base_url, "fake", service.api_key, http, **options)
 
     return make
 
@@ -35,7 +35,7 @@ def engine(make) -> OpenAIEngine:
 
 
 def ask(text: str = "hello", *, deadline_s: float | None = None, **sampling: object) -> GenRequest:
-    return GenRequest(next(ids), (ChatMessage("user", text),), SamplingParams(**sampling), deadline_s)  # type: ignore[arg-type]
+    return GenRequest(next(ids), (ChatMessage("user", text),), SamplingParams(**sampling), deadline_s)
 
 
 def answer(engine: OpenAIEngine, request: GenRequest | None = None) -> Result:

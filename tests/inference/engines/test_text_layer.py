@@ -24,7 +24,7 @@ def cuts(text: str | bytes, seed: int) -> list:
 def split(pieces: list[str], *, is_inside: bool = False) -> tuple[str, str]:
     splitter = ReasoningSplitter(is_inside=is_inside)
     found = [piece for text in pieces for piece in splitter.feed(text)] + splitter.close()
-    return tuple("".join(text for kind, text in found if kind == wanted) for wanted in ("answer", "reasoning"))  # type: ignore[return-value]
+    return tuple("".join(text for kind, text in found if kind == wanted) for wanted in ("answer", "reasoning"))
 
 
 @pytest.mark.parametrize(

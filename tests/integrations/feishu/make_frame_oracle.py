@@ -12,8 +12,8 @@ import random
 import re
 from typing import Any
 
-from lark_oapi.ws.pb.google.protobuf.message import DecodeError  # type: ignore[import-not-found]
-from lark_oapi.ws.pb.pbbp2_pb2 import Frame  # type: ignore[import-not-found]
+from lark_oapi.ws.pb.google.protobuf.message import DecodeError
+from lark_oapi.ws.pb.pbbp2_pb2 import Frame
 
 OPTIONAL = {"payload_encoding": "payload_encoding", "payload_type": "payload_type", "LogIDNew": "log_id_new"}
 WORDS = ["", "type", "event", "message_id", "长连接", "👍", "x" * 130, "\x00", "gzip"]

@@ -105,7 +105,7 @@ def test_newer_token_of_another_worker_is_taken_when_the_old_one_is_refused(
         tokens.values[key] = token  # another worker was faster
         return original(name)
 
-    tokens.lock = lock  # type: ignore[method-assign,assignment]
+    tokens.lock = lock
     send(client, "uuid-2")
 
     assert feishu.asked(TOKEN) == 1

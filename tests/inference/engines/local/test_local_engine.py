@@ -26,7 +26,7 @@ def engine(loaded):
 
 
 def ask(text: str = "How do I reset my password?", deadline_s: float | None = None, **sampling: object) -> GenRequest:
-    chosen = SamplingParams(**{"max_new_tokens": 20, "temperature": 1.0, "seed": 7, **sampling})  # type: ignore[arg-type]
+    chosen = SamplingParams(**{"max_new_tokens": 20, "temperature": 1.0, "seed": 7, **sampling})
     return GenRequest(next(ids), (ChatMessage("user", text),), chosen, deadline_s)
 
 

@@ -28,7 +28,7 @@ def copied(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
 
 
 def said(role: str, text: str) -> ChatMessage:
-    return ChatMessage(role, text)  # type: ignore[arg-type]
+    return ChatMessage(role, text)
 
 
 def prompt(tokenizer, *messages: ChatMessage, context_tokens: int = 2048, max_new_tokens: int = 32):
