@@ -171,7 +171,7 @@ def _text(value: Any) -> str:
 def _usage(value: Any) -> Usage | None:
     if not isinstance(value, dict):
         return None
-    counts = value.get("prompt_tokens"), value.get("completion_tokens")
+    counts: list[Any] = [value.get("prompt_tokens"), value.get("completion_tokens")]
     if not all(type(count) is int and 0 <= count <= _MOST_TOKENS for count in counts):
         return None  # estimated instead: costs are made of these
     return Usage(*counts)

@@ -7,7 +7,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-REFUSED_REST_S, LIMITED_REST_S, LONGEST_REST_S = 600.0, 30.0, 3600.0
+REFUSED_REST_S, LIMITED_REST_S = 600.0, 30.0
+SHORTEST_REST_S, LONGEST_REST_S = (
+    1.0,
+    3600.0,
+)  # of what services say; none at all would be asked again at once, and again
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,7 @@ class KeyRing:
     def refused(self, key: ApiKey, status: int, why: str, retry_after_s: float | None) -> None:
         """The service did not take this key now (429), or not at all (401, 403)."""
         usual_s = LIMITED_REST_S if status == 429 and "insufficient_quota" not in why else REFUSED_REST_S
-        rest_s = min(LONGEST_REST_S, usual_s if retry_after_s is None else retry_after_s)
+        rest_s = usual_s if retry_after_s is None else min(LONGEST_REST_S, max(SHORTEST_REST_S, retry_after_s))
         with self._lock:
             self._rests_until[key] = self._clock() + rest_s
         self._on_refused(key, f"HTTP {status}: {why}" if why else f"HTTP {status}", rest_s)

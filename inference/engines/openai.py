@@ -30,6 +30,7 @@ from inference.text import estimated_tokens
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 8.0
 _LONGEST_RETRY_AFTER_S = 20.0
+SHORTEST_WRITING_S = 0.01  # over less time no pace is measured
 _MOST_CHARACTERS_PER_TOKEN = 32
 # 404 and 405: the call is missing. The others: it is there, but not for this model.
 _NO_LEGACY_CALL = {404, 405, 400, 422, 501}
@@ -283,7 +284,7 @@ class OpenAIReply(TrackedReply):
 def _pace(pieces: list[str], total_s: float, first_token_s: float | None) -> float | None:
     """Tokens a second after the first piece; None where everything came at once."""
     writing_s = total_s - (first_token_s or 0.0)
-    return estimated_tokens(pieces[1:]) / writing_s if len(pieces) > 1 and writing_s > 0 else None
+    return estimated_tokens(pieces[1:]) / writing_s if len(pieces) > 1 and writing_s > SHORTEST_WRITING_S else None
 
 
 def _broken(wait_s: float, reason: str) -> EngineDown:

@@ -423,6 +423,14 @@ def test_a_key_over_its_limit_rests_as_long_as_the_service_says(with_keys, servi
     assert refused == [("id-good-1", "HTTP 429", 1.0)]
 
 
+def test_a_key_without_a_rest_is_not_asked_in_a_circle(with_keys, service):
+    engine = with_keys("good-1", "good-2")
+    service.script(*[Script(status=429, headers={"Retry-After": "0"})] * 2, Script(["fine"]))
+
+    assert answer(engine).text == "fine"
+    assert service.requests[2].at - service.requests[1].at > 0.2
+
+
 def test_when_every_key_is_refused_the_answer_ends_soon(with_keys, service):
     result = answer(with_keys("bad-1", "bad-2"))
 
