@@ -6,19 +6,21 @@ import base64
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from django.db.models import Q
 from django.utils import timezone
 
-from bots import prompt, together
+from bots import fallback, prompt, together
+from bots.answers import Answer
+from bots.errors import LeaseLost
 from bots.leases import Lease
 from bots.models import Bot, Message
 from bots.sentences import say
 from bots.text import storable
-from inference.base import ChatMessage, Finish, GenRequest, Usage
-from inference.errors import BadRequest, InferenceError, QueueFull
+from inference.base import ChatMessage, GenRequest, Usage
+from inference.errors import BadRequest, InferenceError, QueueFull, ShuttingDown
+from inference.models import LanguageModel
 from inference.worker import engine_of
 from monitoring import metrics
 
@@ -27,27 +29,26 @@ Status = Message.Status
 LONGEST_ANSWER_S = 600.0
 
 
-@dataclass(slots=True)
-class Answer:
-    """What came of asking the model. ``error`` is for admins; ``text`` is what the person reads either way."""
-
-    text: str
-    finish: Finish
-    usage: Usage = field(default_factory=Usage)
-    error: str = ""
-    timings: dict[str, int] = field(default_factory=dict)
-
-
 def answer(question: Message, lease: Lease, show: Callable[[str], None]) -> Answer:
     """Ask the bot's model; ``show`` gets the whole text so far at each piece. Raises QueueFull and LeaseLost."""
     bot = question.conversation.bot
+    request = request_for(question, bot)
+    return fallback.ask_in_turn(bot, bot.model, request, lambda model, given: _ask(model, given, question, lease, show))
+
+
+def _ask(
+    model: LanguageModel, request: GenRequest, question: Message, lease: Lease, show: Callable[[str], None]
+) -> Answer:
+    bot = question.conversation.bot
     started = time.monotonic()
     try:
-        reply = engine_of(bot.model).submit(request_for(question, bot))
+        reply = engine_of(model).submit(request)
     except QueueFull:
         raise
+    except ShuttingDown as error:
+        raise LeaseLost(str(error)) from None  # the question waits for another worker
     except InferenceError as error:
-        return failed(bot, str(error), is_our_fault=not isinstance(error, BadRequest))
+        return failed(model, str(error), is_our_fault=not isinstance(error, BadRequest))
     timings, text = {}, ""
     with lease.working_on(question.pk, reply.cancel):
         for delta in reply:
@@ -61,10 +62,10 @@ def answer(question: Message, lease: Lease, show: Callable[[str], None]) -> Answ
     lease.check()
     result = reply.result()
     timings["generate"] = _ms_since(started)
-    _measure(bot, timings, result.usage)
+    _measure(model, timings, result.usage)
     if result.finish == "error":
-        return failed(bot, result.error, begun=text, usage=result.usage)
-    return Answer(_signed(result.text, bot), result.finish, result.usage, timings=timings)
+        return failed(model, result.error, begun=text, usage=result.usage)
+    return Answer(_signed(result.text, bot), result.finish, result.usage, timings=timings, model=model.name)
 
 
 def request_for(question: Message, bot: Bot) -> GenRequest:
@@ -111,12 +112,15 @@ def _is_remembered(message: Message) -> bool:
     return message.details.get("kind") not in ("command", "busy")
 
 
-def failed(bot: Bot, reason: str, *, is_our_fault: bool = True, begun: str = "", usage: Usage | None = None) -> Answer:
+def failed(
+    model: LanguageModel, reason: str, *, is_our_fault: bool = True, begun: str = "", usage: Usage | None = None
+) -> Answer:
     """A polite word instead of an answer; the reason stays inside."""
-    logger.warning("the model did not answer", extra={"model": bot.model.name, "reason": reason})
+    logger.warning("the model did not answer", extra={"model": model.name, "reason": reason})
     apology = say("model_failed" if is_our_fault else "bad_question")
     text = f"{begun}\n\n{apology}" if begun else apology
-    return Answer(text, "error", usage or Usage(), error=reason or "the model did not answer")
+    why = reason or "the model did not answer"
+    return Answer(text, "error", usage or Usage(), error=why, model=model.name, has_begun=bool(begun))
 
 
 def _signed(text: str, bot: Bot) -> str:
@@ -131,9 +135,9 @@ def _ms_since(started: float) -> int:
     return round((time.monotonic() - started) * 1000)
 
 
-def _measure(bot: Bot, timings: dict[str, int], usage: Usage) -> None:
+def _measure(model: LanguageModel, timings: dict[str, int], usage: Usage) -> None:
     metrics.inference(
-        bot.model.name,
+        model.name,
         first_token_s=timings["first_token"] / 1000 if "first_token" in timings else None,
         prompt_tokens=usage.prompt_tokens,
         completion_tokens=usage.completion_tokens,

@@ -7,7 +7,8 @@ from datetime import timedelta
 from django.utils import timezone
 
 from bots import commands, limits
-from bots.answering import Answer, failed
+from bots.answering import failed
+from bots.answers import Answer
 from bots.models import Message
 from bots.sentences import say
 
@@ -18,7 +19,7 @@ def notice(question: Message) -> Answer | None:
     """The answer to give instead of the model's, or None."""
     bot, kind = question.conversation.bot, question.details.get("kind")
     if question.attempts > MOST_ATTEMPTS:
-        return failed(bot, f"given up after {MOST_ATTEMPTS} attempts that did not end")
+        return failed(bot.model, f"given up after {MOST_ATTEMPTS} attempts that did not end")
     if kind == "command":
         return Answer(commands.carry_out(question), "stop")
     if is_too_late(question):
