@@ -6,5 +6,14 @@ from bots.admin.dead_letters import DeadLetterAdmin
 from bots.admin.endpoints import EndpointAdmin
 from bots.admin.messages import MessageAdmin
 from bots.admin.schedules import ScheduleAdmin
+from bots.admin.usage import ModelUsageAdmin
 
-__all__ = ["BotAdmin", "ConversationAdmin", "DeadLetterAdmin", "EndpointAdmin", "MessageAdmin", "ScheduleAdmin"]
+__all__ = [
+    "BotAdmin",
+    "ConversationAdmin",
+    "DeadLetterAdmin",
+    "EndpointAdmin",
+    "MessageAdmin",
+    "ModelUsageAdmin",
+    "ScheduleAdmin",
+]

@@ -11,7 +11,8 @@ from bots.api.conversations import ConversationMessagesView, ConversationViewSet
 from bots.api.credentials import CredentialViewSet
 from bots.api.dead_letters import DeadLetterViewSet
 from bots.api.endpoints import EndpointViewSet, PushView
-from bots.api.language_models import LanguageModelViewSet
+from bots.api.language_models import LanguageModelViewSet, ModelKeyViewSet
+from bots.api.usage import UsageViewSet
 
 urlpatterns = [
     path("bots/<slug:slug>/messages/", AskView.as_view(), name="bot-messages"),
@@ -22,6 +23,8 @@ urlpatterns = [
 
 def register(router: BaseRouter) -> None:
     router.register("models", LanguageModelViewSet, basename="model")
+    router.register("model-keys", ModelKeyViewSet, basename="model-key")
+    router.register("usage", UsageViewSet, basename="usage")
     router.register("bots", BotViewSet, basename="bot")
     router.register("credentials", CredentialViewSet, basename="credential")
     router.register("endpoints", EndpointViewSet, basename="endpoint")

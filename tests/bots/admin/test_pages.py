@@ -8,13 +8,13 @@ from django.urls import reverse
 from rest_framework_api_key.models import APIKey
 
 from bots.admin.dead_letters import DeadLetter
-from bots.models import Bot, Conversation, Endpoint, Message
+from bots.models import Bot, Conversation, Endpoint, Message, ModelUsage
 from inference.models import LanguageModel
 from integrations.models import PlatformCredential
 from monitoring.models import AuditLog
 from tests import factories
 
-MODELS: list[Any] = [Bot, Endpoint, LanguageModel, PlatformCredential, Conversation, Message]
+MODELS: list[Any] = [Bot, Endpoint, LanguageModel, PlatformCredential, Conversation, Message, ModelUsage]
 LISTS = [*MODELS, DeadLetter]
 WRITABLE = MODELS[:4]
 SECRETS = ("app-secret-", "verification-token-", "encrypt-key-", "sk-model-secret", "session-secret")
@@ -31,6 +31,7 @@ def fill(count: int) -> None:
         question = factories.web_question(place.bot, "Where is the canteen?", status="failed", error="no power")
         question.session_url = "https://oapi.dingtalk.com/session-secret"
         question.save()
+        ModelUsage.objects.create(day="2026-11-01", bot=place.bot.slug, model=model.name, answers=1, cost="0.5")
         Message.objects.create(conversation=question.conversation, role="assistant", reply_to=question, text="Here.")
 
 
