@@ -253,7 +253,8 @@ class OpenAIReply(TrackedReply):
         pause_s = random.uniform(longest_s / 2, longest_s)  # noqa: S311 - jitter
         if failed.retry_after_s is not None:
             pause_s += min(failed.retry_after_s, _LONGEST_RETRY_AFTER_S)
-        budget_s = min(self._timeouts.retry_s, self._patience_s)
+        is_spared = self.request.first_token_s is not None  # another model can answer: try that one soon
+        budget_s = min(self._timeouts.retry_s, self._patience_s / (3 if is_spared else 1))
         return pause_s if time.monotonic() - self._began_at + pause_s < budget_s else None
 
     def _has_another_key(self, failed: CallFailed) -> bool:
