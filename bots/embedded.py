@@ -65,12 +65,14 @@ class Workers:
         """Take nothing new; let answers end for a while; cut the rest, which is begun anew at the next start."""
         self._beat.stop()
         self._connections.stop()
-        threading.Thread(target=workers.drain, name="drain", daemon=True).start()
+        is_over = threading.Event()
+        threading.Thread(target=workers.drain, args=(is_over,), name="drain", daemon=True).start()
         stopping = [threading.Thread(target=worker.stop, daemon=True) for worker in self._workers]
         for thread in stopping:
             thread.start()
         for thread in stopping:
             thread.join(workers.DRAIN_S + 10)
+        is_over.set()
         self._reporter.stop()
         close_all()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import threading
+import time
 from collections.abc import Collection
 from typing import Any
 
@@ -21,7 +22,7 @@ from monitoring import metrics_server
 
 logger = logging.getLogger(__name__)
 _reporters: list[reporting.Reporter] = []
-DRAIN_S = 20.0  # answers under way may end; what is cut stays waiting in the database and is begun anew elsewhere
+DRAIN_S = 20.0
 
 
 @worker_ready.connect
@@ -36,7 +37,7 @@ def on_ready(sender: Any, **_: Any) -> None:
 
 @worker_shutting_down.connect
 def on_stop(**_: Any) -> None:
-    threading.Thread(target=drain, name="drain", daemon=True).start()
+    threading.Thread(target=drain, args=(threading.Event(),), name="drain", daemon=True).start()
 
 
 @worker_shutdown.connect
@@ -45,10 +46,15 @@ def on_end(**_: Any) -> None:
         _reporters.pop().stop()
 
 
-def drain() -> None:
-    """Begin nothing new, let answers under way end, cut the rest. Messages of what was cut stay waiting."""
+def drain(is_over: threading.Event) -> None:
+    """Begin nothing new, let answers under way end and be delivered, cut the rest at the deadline.
+
+    What was cut stays waiting in the database. ``is_over`` says that there is nothing left to cut.
+    """
+    ends_at_s = time.monotonic() + DRAIN_S
     drain_all(DRAIN_S)
-    leases.cancel_all()
+    if not is_over.wait(max(0.0, ends_at_s - time.monotonic())):
+        leases.cancel_all()
 
 
 def warm_up(queues: Collection[str]) -> None:

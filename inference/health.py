@@ -85,7 +85,7 @@ def check(model: LanguageModel) -> Health:
     model.status_detail, model.checked_at = summary(health), timezone.now()
     model.first_token_ms = None if health.first_token_s is None else round(health.first_token_s * 1000)
     model.tokens_per_s = health.tokens_per_s
-    model.save(update_fields=RESULT_FIELDS)
+    LanguageModel.objects.filter(pk=model.pk).update(**{name: getattr(model, name) for name in RESULT_FIELDS})
     return health
 
 

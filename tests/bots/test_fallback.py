@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from bots import fallback, turns
+from bots import fallback, leases, turns, workers
+from bots.errors import LeaseLost
 from bots.models import Message
 from inference import worker
 from monitoring.models import AuditLog
@@ -147,3 +148,18 @@ def test_an_answer_that_a_worker_cuts_at_its_end_is_begun_anew_elsewhere(bot, se
 
     assert question.status == "delivered"
     assert question.replies.get(is_current=True).text == "whole"
+
+
+def test_a_delivery_under_way_keeps_its_lease_while_a_worker_ends(monkeypatch):
+    monkeypatch.setattr(workers, "DRAIN_S", 0.4)
+    question = factories.web_question()
+    with leases.hold(question.conversation_id) as lease:
+        ending = threading.Thread(target=workers.drain, args=(threading.Event(),))
+        ending.start()
+        time.sleep(0.1)
+        lease.check()
+        ending.join(5)
+
+        with pytest.raises(LeaseLost):
+            lease.check()
+    worker.close_all()
