@@ -21,6 +21,7 @@ from inference.worker import engine_of
 
 PROMPT = "Say hello."
 TIMEOUT_S = 15.0
+TOO_MANY = 429
 LOCAL_TIMEOUT_S = 60.0  # its turn comes after those who wait
 AT_ONCE = 8  # services that do not answer take half a minute each
 RESULT_FIELDS = ("status", "status_detail", "checked_at", "failed_checks", "first_token_ms", "tokens_per_s")
@@ -81,7 +82,8 @@ def check(model: LanguageModel) -> Health:
     """
     health = _asked(model)
     model.status = LanguageModel.Status.OK if health.ok else LanguageModel.Status.FAILING
-    model.failed_checks = 0 if health.ok else model.failed_checks + 1
+    if health.status != TOO_MANY:  # that is what a service says that is well
+        model.failed_checks = 0 if health.ok else model.failed_checks + 1
     model.status_detail, model.checked_at = summary(health), timezone.now()
     model.first_token_ms = None if health.first_token_s is None else round(health.first_token_s * 1000)
     model.tokens_per_s = health.tokens_per_s

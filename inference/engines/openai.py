@@ -10,7 +10,7 @@ import math
 import random
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -97,15 +97,40 @@ class OpenAIEngine(Engine):
             self.dialect = corrected
         return corrected is not None
 
+    def has_another_key(self, failed: CallFailed) -> bool:
+        """Each key refused rests, so this ends after as many calls as there are keys."""
+        return failed.status in (401, 403, 429) and self.service.keys.has_fresh()
+
     def check(self, prompt: str = "Say hello.", timeout_s: float = 20.0) -> Health:
         """Post a prompt to ``/completions``, if that does not exist to ``/chat/completions``; expect 200 and text."""
+        try:
+            return self._checked(prompt, timeout_s)
+        except CallFailed as failed:
+            return Health(False, failed.status or 0, error=self.service.cleaned(str(explained(failed))))
+
+    def _checked(self, prompt: str, timeout_s: float) -> Health:
         legacy = {"model": self.model, "prompt": prompt, "max_tokens": 32, "stream": True}
-        health = self._probe("/completions", legacy, timeout_s)
-        if health.status not in _NO_LEGACY_CALL:
-            return health
+        try:
+            return self._probe("/completions", lambda: legacy, timeout_s)
+        except CallFailed as failed:
+            if failed.status not in _NO_LEGACY_CALL:
+                raise
         request = GenRequest("check", (ChatMessage("user", prompt),), SamplingParams(max_new_tokens=32))
-        dialect = replace(self.dialect, has_stream_options=False)
-        return self._probe("/chat/completions", chat_body(request, self.model, dialect), timeout_s)
+
+        def chat() -> dict[str, Any]:
+            return chat_body(request, self.model, replace(self.dialect, has_stream_options=False))
+
+        return self._probe("/chat/completions", chat, timeout_s)
+
+    def _probe(self, path: str, body_of: Callable[[], dict[str, Any]], timeout_s: float) -> Health:
+        """As an answer would: in the service's dialect, with another key where one is refused. Raises CallFailed."""
+        while True:
+            used = self.dialect
+            try:
+                return self._asked(path, body_of(), timeout_s)
+            except CallFailed as failed:
+                if not (self.learn(failed, used) or self.has_another_key(failed)):
+                    raise
 
     def stats(self) -> EngineStats:
         return EngineStats(running=len(self._roster))
@@ -116,24 +141,19 @@ class OpenAIEngine(Engine):
     def close(self) -> None:
         self._roster.drain(0)
 
-    def _probe(self, path: str, body: dict[str, Any], timeout_s: float) -> Health:
+    def _asked(self, path: str, body: dict[str, Any], timeout_s: float) -> Health:
         began_at = time.monotonic()
         pieces: list[str] = []
         first_token_s = None
-        try:
-            with closing(chunks(self.service.stream(path, body, Wire(began_at + timeout_s), timeout_s))) as received:
-                for chunk in received:
-                    pieces += filter(None, (chunk.reasoning, chunk.answer))
-                    if pieces and first_token_s is None:
-                        first_token_s = time.monotonic() - began_at
-        except CallFailed as failed:
-            return Health(False, failed.status or 0, error=self.service.cleaned(str(explained(failed))))
-        text = "".join(pieces)
+        with closing(chunks(self.service.stream(path, body, Wire(began_at + timeout_s), timeout_s))) as received:
+            for chunk in received:
+                pieces += filter(None, (chunk.reasoning, chunk.answer))
+                if pieces and first_token_s is None:
+                    first_token_s = time.monotonic() - began_at
+        text, total_s = "".join(pieces), time.monotonic() - began_at
         if not text.strip():
             return Health(False, 200, error="the model returned no text")
-        return Health(
-            True, 200, text, first_token_s, tokens_per_s=_pace(pieces, time.monotonic() - began_at, first_token_s)
-        )
+        return Health(True, 200, text, first_token_s, tokens_per_s=_pace(pieces, total_s, first_token_s))
 
 
 class OpenAIReply(TrackedReply):
@@ -245,7 +265,7 @@ class OpenAIReply(TrackedReply):
         """Return how long to wait, None to give up."""
         if self._written or self.ending():
             return None
-        if self._engine.learn(failed, self._dialect) or self._has_another_key(failed):
+        if self._engine.learn(failed, self._dialect) or self._engine.has_another_key(failed):
             return 0.0
         if not isinstance(explained(failed), Unavailable):
             return None
@@ -256,10 +276,6 @@ class OpenAIReply(TrackedReply):
         is_spared = self.request.first_token_s is not None  # another model can answer: try that one soon
         budget_s = min(self._timeouts.retry_s, self._patience_s / (3 if is_spared else 1))
         return pause_s if time.monotonic() - self._began_at + pause_s < budget_s else None
-
-    def _has_another_key(self, failed: CallFailed) -> bool:
-        """Each key refused rests, so this ends after as many calls as there are keys."""
-        return failed.status in (401, 403, 429) and self._engine.service.keys.has_fresh()
 
     def _new_wire(self) -> Wire:
         with self._wire_lock:

@@ -55,6 +55,15 @@ def test_bad_checks_are_counted_and_a_good_one_ends_the_count(remote_model, mode
     assert (model.status, model.failed_checks) == ("ok", 0)
 
 
+def test_a_service_over_its_limit_is_shown_and_not_given_up(remote_model, model_service):
+    model = remote_model()
+    model_service.script(Script(status=429, body='{"error": {"message": "slow down"}}'))
+
+    health.check(model)
+
+    assert (model.status, model.failed_checks) == ("failing", 0)
+
+
 def test_two_bad_checks_elsewhere_spare_people_the_wait_and_a_good_one_lets_them_through(remote_model, model_service):
     model = remote_model()
     engine = worker.engine_of(model)

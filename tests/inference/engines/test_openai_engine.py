@@ -594,6 +594,15 @@ def test_check_asks_the_chat_where_the_legacy_call_is_not_for_this_model(http, s
     assert 10 < health.tokens_per_s < 60
 
 
+def test_check_asks_as_an_answer_would(engine, with_keys, service):
+    refusal = '{"error": {"message": "Use \'max_completion_tokens\' instead of max_tokens."}}'
+    service.script(Script(status=400, body=refusal), Script(["fine"]))
+
+    assert engine.check().text == "fine"
+    assert service.requests[-1].body["max_completion_tokens"] == 32
+    assert with_keys("bad-1", "bad-2", "good-1").check().ok
+
+
 def test_check_tells_what_is_wrong(engine, service, http):
     service.script(Script(status=500, body='{"error": {"message": "loading"}}'))
     with closed_port() as base_url:
