@@ -14,7 +14,8 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from inference.base import ChatMessage, Engine, GenRequest, Result, SamplingParams
-from inference.engines.openai import SHORTEST_WRITING_S, Health, OpenAIEngine
+from inference.engines.checking import SHORTEST_WRITING_S, Health
+from inference.engines.openai import OpenAIEngine
 from inference.errors import InferenceError, QueueFull, ShuttingDown
 from inference.models import LanguageModel
 from inference.worker import engine_of

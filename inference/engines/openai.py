@@ -10,16 +10,16 @@ import math
 import random
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import httpx
 
-from inference.base import ChatMessage, Delta, Engine, EngineStats, Finish, GenRequest, SamplingParams, Usage
+from inference.base import Delta, Engine, EngineStats, Finish, GenRequest, Usage
 from inference.engines.breaker import CircuitBreaker
 from inference.engines.chat_api import Chunk, Dialect, Unavailable, chat_body, chunks, explained
+from inference.engines.checking import Check, Health
 from inference.engines.keys import ApiKey, KeyRing
 from inference.engines.reasoning import Piece, ReasoningSplitter
 from inference.engines.replies import Roster, TrackedReply, check_request
@@ -30,10 +30,7 @@ from inference.text import estimated_tokens
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 8.0
 _LONGEST_RETRY_AFTER_S = 20.0
-SHORTEST_WRITING_S = 0.01  # over less time no pace is measured
 _MOST_CHARACTERS_PER_TOKEN = 32
-# 404 and 405: the call is missing. The others: it is there, but not for this model.
-_NO_LEGACY_CALL = {404, 405, 400, 422, 501}
 _FINISHES: dict[str, Finish] = {"length": "length"}  # everything else that is no error ends like "stop"
 
 
@@ -44,18 +41,6 @@ class Timeouts:
     first_token_s: float = 60.0
     between_tokens_s: float = 60.0
     retry_s: float = 45.0
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """What came of a check. ``status`` is 0 when no answer came; ``error`` is for admins."""
-
-    ok: bool
-    status: int = 0
-    text: str = ""
-    first_token_s: float | None = None
-    error: str = ""
-    tokens_per_s: float | None = None  # after the first one; an ESTIMATE where the service streams in large pieces
 
 
 class OpenAIEngine(Engine):
@@ -102,35 +87,8 @@ class OpenAIEngine(Engine):
         return failed.status in (401, 403, 429) and self.service.keys.has_fresh()
 
     def check(self, prompt: str = "Say hello.", timeout_s: float = 20.0) -> Health:
-        """Post a prompt to ``/completions``, if that does not exist to ``/chat/completions``; expect 200 and text."""
-        try:
-            return self._checked(prompt, timeout_s)
-        except CallFailed as failed:
-            return Health(False, failed.status or 0, error=self.service.cleaned(str(explained(failed))))
-
-    def _checked(self, prompt: str, timeout_s: float) -> Health:
-        legacy = {"model": self.model, "prompt": prompt, "max_tokens": 32, "stream": True}
-        try:
-            return self._probe("/completions", lambda: legacy, timeout_s)
-        except CallFailed as failed:
-            if failed.status not in _NO_LEGACY_CALL:
-                raise
-        request = GenRequest("check", (ChatMessage("user", prompt),), SamplingParams(max_new_tokens=32))
-
-        def chat() -> dict[str, Any]:
-            return chat_body(request, self.model, replace(self.dialect, has_stream_options=False))
-
-        return self._probe("/chat/completions", chat, timeout_s)
-
-    def _probe(self, path: str, body_of: Callable[[], dict[str, Any]], timeout_s: float) -> Health:
-        """As an answer would: in the service's dialect, with another key where one is refused. Raises CallFailed."""
-        while True:
-            used = self.dialect
-            try:
-                return self._asked(path, body_of(), timeout_s)
-            except CallFailed as failed:
-                if not (self.learn(failed, used) or self.has_another_key(failed)):
-                    raise
+        """Ask something as an answer would, in the service's dialect and with each of its keys; never raises."""
+        return Check(self, prompt, timeout_s).health()
 
     def stats(self) -> EngineStats:
         return EngineStats(running=len(self._roster))
@@ -140,20 +98,6 @@ class OpenAIEngine(Engine):
 
     def close(self) -> None:
         self._roster.drain(0)
-
-    def _asked(self, path: str, body: dict[str, Any], timeout_s: float) -> Health:
-        began_at = time.monotonic()
-        pieces: list[str] = []
-        first_token_s = None
-        with closing(chunks(self.service.stream(path, body, Wire(began_at + timeout_s), timeout_s))) as received:
-            for chunk in received:
-                pieces += filter(None, (chunk.reasoning, chunk.answer))
-                if pieces and first_token_s is None:
-                    first_token_s = time.monotonic() - began_at
-        text, total_s = "".join(pieces), time.monotonic() - began_at
-        if not text.strip():
-            return Health(False, 200, error="the model returned no text")
-        return Health(True, 200, text, first_token_s, tokens_per_s=_pace(pieces, total_s, first_token_s))
 
 
 class OpenAIReply(TrackedReply):
@@ -296,12 +240,6 @@ class OpenAIReply(TrackedReply):
         if self.usage_is_estimated and self._written:
             prompt = estimated_tokens(message.text for message in self.request.messages)
             self.usage = Usage(prompt, estimated_tokens(self._written))
-
-
-def _pace(pieces: list[str], total_s: float, first_token_s: float | None) -> float | None:
-    """Tokens a second after the first piece; None where everything came at once."""
-    writing_s = total_s - (first_token_s or 0.0)
-    return estimated_tokens(pieces[1:]) / writing_s if len(pieces) > 1 and writing_s > SHORTEST_WRITING_S else None
 
 
 def _broken(wait_s: float, reason: str) -> EngineDown:
