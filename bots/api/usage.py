@@ -19,7 +19,7 @@ from monitoring import audit
 from monitoring.api import JsonOnly
 
 
-class UsageSerializer(serializers.ModelSerializer[ModelUsage]):
+class ModelUsageSerializer(serializers.ModelSerializer[ModelUsage]):
     class Meta:
         model = ModelUsage
         fields = ["day", "bot", "model", *costs.FIELDS, "currency", "updated_at"]
@@ -43,14 +43,14 @@ class UsageFilter(django_filters.FilterSet):
         parameters=[
             OpenApiParameter("format", str, enum=["json", "csv"], description="csv: all of it, as a download.")
         ],
-        responses={(200, "application/json"): UsageSerializer(many=True), (200, "text/csv"): OpenApiTypes.STR},
+        responses={(200, "application/json"): ModelUsageSerializer(many=True), (200, "text/csv"): OpenApiTypes.STR},
     )
 )
 class UsageViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[ModelUsage]):
     """What each bot and model used and cost on each day of the site's time zone. Counted every five minutes."""
 
     queryset = ModelUsage.objects.all()
-    serializer_class = UsageSerializer
+    serializer_class = ModelUsageSerializer
     required_scopes = MESSAGES
     filter_backends = [DjangoFilterBackend]
     filterset_class = UsageFilter
