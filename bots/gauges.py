@@ -28,8 +28,8 @@ def _waiting() -> dict[str, dict[str, object]]:
     """
     is_held = Q(status=Status.ANSWERING, conversation__lease_until__gt=timezone.now())
     retried_at = Cast(KeyTextTransform("retried_at", "details"), DateTimeField())
-    rows = Message.objects.waiting().exclude(is_held).order_by().annotate(since=Coalesce(retried_at, "received_at"))
-    rows = rows.values("conversation__bot__model__queue").annotate(
+    waiting = Message.objects.waiting().exclude(is_held).order_by().annotate(since=Coalesce(retried_at, "received_at"))
+    rows = waiting.values("conversation__bot__model__queue").annotate(
         asked=Count("pk", filter=~Q(status=Status.ANSWERED)),
         asked_since=Min("since", filter=~Q(status=Status.ANSWERED)),
         stored=Count("pk", filter=Q(status=Status.ANSWERED)),
