@@ -9,7 +9,9 @@ import time
 from collections.abc import Collection
 from typing import Any
 
+from celery.platforms import EX_FAILURE
 from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
+from celery.worker import state
 from django.conf import settings
 from django.db import connection
 
@@ -17,7 +19,7 @@ from bots import leases
 from inference import health, reporting
 from inference.errors import InferenceError
 from inference.models import LanguageModel
-from inference.worker import drain_all, engine_of
+from inference.worker import Slot, drain_all, engine_of
 from monitoring import metrics_server
 
 logger = logging.getLogger(__name__)
@@ -30,7 +32,7 @@ def on_ready(sender: Any, **_: Any) -> None:
     """A worker process of its own (the embedded ones have no such signal)."""
     gc.freeze()  # what is loaded by now stays: collecting need not look through it (as in asgi.py)
     warm_up(set(sender.task_consumer.queues and [queue.name for queue in sender.task_consumer.queues]))
-    _reporters.append(reporting.start(str(sender.hostname)))
+    _reporters.append(reporting.start(str(sender.hostname), give_up))
     if settings.WORKER_METRICS_PORT:
         metrics_server.serve(settings.WORKER_METRICS_PORT)
 
@@ -55,6 +57,13 @@ def drain(is_over: threading.Event) -> None:
     drain_all(DRAIN_S)
     if not is_over.wait(max(0.0, ends_at_s - time.monotonic())):
         leases.cancel_all()
+
+
+def give_up(slot: Slot) -> None:
+    """An engine broke for good, and with it perhaps the GPU under it: only a new process helps. Whoever started this
+    one sees a status that is not 0, and starts it again.
+    """
+    state.should_stop = EX_FAILURE
 
 
 def warm_up(queues: Collection[str]) -> None:

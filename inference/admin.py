@@ -264,7 +264,7 @@ def _is_uuid(text: str) -> bool:
 def _worker_row(row: WorkerState) -> dict[str, Any]:
     """A line of the panel's table. An engine tells more or less of itself."""
     stats = row.stats
-    used, total = stats.get("kv_used"), stats.get("kv_total")
+    used, total = stats.get("kv_used_tokens"), stats.get("kv_total_tokens")
     return {
         "worker": row.worker,
         "state": row.state,
@@ -273,8 +273,8 @@ def _worker_row(row: WorkerState) -> dict[str, Any]:
         "running": stats.get("running", "–"),
         "waiting": stats.get("waiting", "–"),
         "oldest_wait_s": stats.get("oldest_wait_s"),
-        "tokens_per_s": stats.get("tok_s"),
-        "path": stats.get("path") or "",
+        "tokens_per_s": stats.get("tokens_per_s"),
+        "path": ": ".join(filter(None, [stats.get("path"), stats.get("path_reason")])),
         "cache_percent": round(100 * used / total) if used is not None and total else None,
         "memory": filesizeformat(row.memory_bytes),
         "gpu_memory": filesizeformat(row.gpu_memory_bytes) if row.gpu_memory_bytes else "–",

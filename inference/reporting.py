@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -31,9 +31,9 @@ TELL_EVERY_S = 5.0
 FORGET_AFTER = timedelta(seconds=10 * STALE_WORKER_S)
 
 
-def start(name: str) -> Reporter:
-    """Tell from now on, in a thread, under this worker's name."""
-    reporter = Reporter(name)
+def start(name: str, on_given_up: Callable[[worker.Slot], None] = worker.forget) -> Reporter:
+    """Tell from now on, in a thread, under this worker's name; ``on_given_up`` hears of an engine broken for good."""
+    reporter = Reporter(name, on_given_up)
     threading.Thread(target=reporter.run, name="model-reporter", daemon=True).start()
     return reporter
 
@@ -50,18 +50,28 @@ def models_up() -> dict[str, float]:
 
 
 class Reporter:
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, on_given_up: Callable[[worker.Slot], None] = worker.forget) -> None:
         self.name = name[:100]
+        self._on_given_up = on_given_up
         self._stop = threading.Event()
         self._started_at = timezone.now()
 
     def run(self) -> None:
         told_at = 0.0
         while not self._stop.wait(LOOK_EVERY_S):
-            _measure_batches()
+            self.look()
             if time.monotonic() - told_at >= TELL_EVERY_S:
                 told_at = time.monotonic()
                 self._tell_or_log()
+
+    def look(self) -> None:
+        for slot in worker.slots():
+            stats = stats_of(slot)
+            if running := int(stats.get("running") or 0):
+                metrics.batch(slot.name, running)
+            if stats.get("has_given_up"):
+                logger.error("an engine has given up", extra={"model": slot.name})
+                self._on_given_up(slot)
 
     def stop(self) -> None:
         """The worker ends: its rows go."""
@@ -133,12 +143,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return round(value, 4) if math.isfinite(value) else None
     return value if isinstance(value, str | int | bool | None) else str(value)
-
-
-def _measure_batches() -> None:
-    for slot in worker.slots():
-        if running := int(stats_of(slot).get("running") or 0):
-            metrics.batch(slot.name, running)
 
 
 def _gauge(name: str) -> dict[str, float]:

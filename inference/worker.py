@@ -136,6 +136,15 @@ def _retire(engine: Engine) -> None:
     threading.Thread(target=end, name="engine-retire", daemon=True).start()
 
 
+def forget(slot: Slot) -> None:
+    """Its engine is of no use any more: the next question builds it anew, a little later."""
+    with slot.lock:
+        if slot.engine is not None:
+            _retire(slot.engine)
+        slot.engine, slot.failed_at_s = None, time.monotonic()
+        slot.state, slot.detail = State.FAILED, "the engine broke several times; it is built anew in some seconds"
+
+
 def drain_all(deadline_s: float) -> None:
     """For a worker that ends: nothing new begins, what runs may end, the rest is cut with finish ``shutdown``."""
     _draining.set()

@@ -9,6 +9,7 @@ import pytest
 
 from inference import reporting, worker
 from inference.base import ChatMessage, GenRequest
+from inference.engines.echo import EchoEngine
 from inference.errors import EngineDown, ShuttingDown
 from inference.models import LanguageModel, ModelKey, WorkerState
 from tests import factories
@@ -163,3 +164,25 @@ def test_stats_of_any_engine_fit_into_json():
         "path": ["paged"],
         "odd": "<class 'object'>",
     }
+
+
+def test_an_engine_that_gave_up_is_told_of_and_built_anew(monkeypatch):
+    class Broken(EchoEngine):
+        def stats(self):
+            return {"running": 0, "has_given_up": True}
+
+    monkeypatch.setattr(worker, "build", lambda model: Broken())
+    monkeypatch.setattr(worker, "REBUILD_AFTER_S", 0.05)
+    model = factories.model(name="broken")
+    broken = worker.engine_of(model)
+    heard: list[str] = []
+
+    reporting.Reporter("w", on_given_up=lambda slot: heard.append(slot.name)).look()
+    assert heard == ["broken"]
+    reporting.Reporter("w").look()
+    with pytest.raises(EngineDown, match="broke several times"):
+        worker.engine_of(model)
+    time.sleep(0.06)
+
+    assert worker.engine_of(model) is not broken
+    worker.close_all()

@@ -54,13 +54,14 @@ def test_a_new_host_does_not_get_the_further_keys(browser, model):
 
 
 def test_workers_and_their_load_are_shown_live(browser, model):
-    stats = {"running": 3, "waiting": 2, "tok_s": 120.5, "kv_used": 30, "kv_total": 120, "path": "paged"}
+    stats = {"running": 3, "waiting": 2, "tokens_per_s": 120.5, "kv_used_tokens": 30, "kv_total_tokens": 120}
+    stats |= {"path": "generate", "path_reason": "it is odd"}
     WorkerState.objects.create(worker="inference@gpu1", model=model, state="ready", stats=stats, memory_bytes=3 << 30)
 
     page = browser.get(change_page(model)).content.decode()
     listed = browser.get(reverse("admin:inference_languagemodel_changelist")).content.decode()
 
-    for shown in ("inference@gpu1", "paged", "25 %", "3.0", "120.5"):
+    for shown in ("inference@gpu1", "generate: it is odd", "25 %", "3.0", "120.5"):
         assert shown in page
     assert "1 worker, 3 at work, 2 waiting" in listed
 
