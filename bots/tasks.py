@@ -6,7 +6,7 @@ from uuid import UUID
 
 from celery import shared_task
 
-from bots import connections, doorbell, pushes, sweeping, turns
+from bots import connections, doorbell, pushes, sweeping, tidying, turns
 from bots import workers as workers  # its signal handlers belong to every worker process
 from integrations import quota
 
@@ -42,3 +42,9 @@ def sweep() -> None:
 def review_quotas() -> None:
     """Alerts of the platforms' monthly quotas: open those that are due, close those of a past month."""
     quota.review()
+
+
+@shared_task(queue="default")
+def tidy() -> None:
+    """What is kept for a while only goes; what is new comes into the admin's lists."""
+    tidying.tidy()
