@@ -79,4 +79,4 @@ def _statement(vendor: str, rows: int) -> str:
     returning = f" RETURNING {quote('id')}" if database.features.can_return_rows_from_bulk_insert else ""
     values = ", ".join([f"({row})"] * rows)
     into = f"INSERT INTO {quote(_meta.db_table)} ({columns})"
-    return f"{into} VALUES {values} ON CONFLICT DO NOTHING{returning}"  # noqa: S608  (names of the model and "%s" alone)
+    return f"{into} VALUES {values} ON CONFLICT DO NOTHING{returning}"
