@@ -18,7 +18,7 @@ from typing import Any
 from django.db import connection, transaction
 from django.utils import timezone
 
-from bots import connections, together
+from bots import connections, places, together
 from bots.journal import DatabaseJournal
 from bots.models import Bot, DeliveryStep, Endpoint, Message
 from bots.writing import write
@@ -79,10 +79,13 @@ def _stream(question: Message, journal: DatabaseJournal, bot: Bot) -> ReplyStrea
 
 
 def credentials_of(question: Message) -> Credentials:
-    endpoint = question.conversation.endpoint
-    if endpoint is None and question.platform != "web":
+    if question.platform == "web":
+        return NO_CREDENTIALS
+    endpoint_id = question.conversation.endpoint_id
+    place = places.of(endpoint_id) if endpoint_id else None
+    if place is None:
         raise PlatformError("The endpoint of this conversation was deleted.", permanent=True)
-    return endpoint.credential.values() if endpoint else NO_CREDENTIALS
+    return place.credentials
 
 
 def target_of(question: Message) -> ReplyTarget:
