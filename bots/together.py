@@ -44,8 +44,9 @@ def _join(group: list[Message]) -> Message:
 
 def text_of(question: Message) -> str:
     """What the model is asked: the words of the whole group, in order."""
-    others = Message.objects.filter(pk__in=question.details.get("together", ()), cancel_requested_at__isnull=True)
-    others = others.order_by("received_at", "id")
+    if not (names := question.details.get("together")):
+        return question.text
+    others = Message.objects.filter(pk__in=names, cancel_requested_at__isnull=True).order_by("received_at", "id")
     return "\n\n".join([*others.values_list("text", flat=True), question.text])
 
 
