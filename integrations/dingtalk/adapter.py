@@ -8,9 +8,12 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import httpx
+from django.utils.translation import gettext as _
 
 from integrations.base import (
+    NO_BUTTONS,
     Adapter,
+    Buttons,
     Challenge,
     Credentials,
     Ignored,
@@ -22,7 +25,7 @@ from integrations.base import (
     WebhookRequest,
 )
 from integrations.checking import Finding
-from integrations.dingtalk import check
+from integrations.dingtalk import cards, check
 from integrations.dingtalk.cards import has_card_space
 from integrations.dingtalk.client import DingTalkClient
 from integrations.dingtalk.events import open_callback, parse_message
@@ -36,6 +39,8 @@ class DingTalkAdapter(Adapter):
     """Enterprise-internal robots. ``http`` is shared and thread-safe, ``tokens`` are shared by all processes."""
 
     platform: ClassVar[str] = "dingtalk"
+    signature_headers: ClassVar[frozenset[str]] = frozenset({"sign", "x-ddpaas-signature"})
+    pins_company: ClassVar[bool] = True
 
     def __init__(self, http: httpx.Client, tokens: TokenStore, meter: QuotaMeter | None = None) -> None:
         self._http = http
@@ -49,7 +54,13 @@ class DingTalkAdapter(Adapter):
         return parse_message(payload, credentials)
 
     def open_reply(
-        self, credentials: Credentials, target: ReplyTarget, journal: Journal, *, streaming: bool
+        self,
+        credentials: Credentials,
+        target: ReplyTarget,
+        journal: Journal,
+        *,
+        streaming: bool,
+        buttons: Buttons = NO_BUTTONS,
     ) -> ReplyStream:
         client = DingTalkClient(credentials, self._http, self._tokens, self._meter)
         has_cards = bool(credentials.card_template_id) and has_card_space(target)
@@ -59,14 +70,31 @@ class DingTalkAdapter(Adapter):
             return CardReply(client, credentials, target, journal, pause_s)
         return PlainReply(client, credentials, target, journal)
 
-    def push(self, credentials: Credentials, target: ReplyTarget, text: str, journal: Journal) -> None:
+    def push(
+        self,
+        credentials: Credentials,
+        target: ReplyTarget,
+        text: str,
+        journal: Journal,
+        *,
+        is_markdown: bool = True,
+    ) -> None:
         to_person = bool(target.sender_id) and (target.chat_type == "direct" or not target.chat_id)
         place = replace(target, chat_type="direct" if to_person else "group", webhook_url="")
         client = DingTalkClient(credentials, self._http, self._tokens, self._meter)
-        PlainReply(client, credentials, place, journal).finish(text)
+        messages = cards.messages(text) if is_markdown else cards.literal_messages(text)
+        PlainReply(client, credentials, place, journal).send_all(messages)
 
     def check(self, credentials: Credentials) -> list[Finding]:
         return check.findings(credentials, self._http, self._meter)
+
+    def streaming_obstacle(self, credentials: Credentials) -> Finding | None:
+        if credentials.card_template_id:
+            return None
+        what = _("The bot shows its answers as they are written, but the credential has no card template.")
+        return Finding(
+            "warning", what, _("Enter the id of an AI card template; until then each answer comes as one message.")
+        )
 
     def connect(self, credentials: Credentials) -> LongConnection:
         return DingTalkStream(credentials, self._http)

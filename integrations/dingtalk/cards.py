@@ -13,7 +13,7 @@ from typing import Any
 
 from integrations.base import Credentials, ReplyTarget
 from integrations.dingtalk.events import robot_code
-from integrations.dingtalk.markdown import clean, plain_text, preview
+from integrations.dingtalk.markdown import clean, literal, plain_text, preview
 from integrations.dingtalk.splitting import CARD, cut, split
 
 Json = dict[str, Any]
@@ -34,6 +34,11 @@ def messages(source: str) -> tuple[Message, ...]:
     if text := plain_text(source):
         return tuple(Message(part) for part in split(text))
     return tuple(Message(part, preview(part)) for part in split(clean(source)))
+
+
+def literal_messages(source: str) -> tuple[Message, ...]:
+    """A text as plain messages, sign for sign, whatever it would mean as Markdown."""
+    return tuple(Message(part) for part in split(literal(source)))
 
 
 def card_text(source: str) -> tuple[str, str]:

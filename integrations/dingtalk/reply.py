@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Iterable
 from contextlib import suppress
 
 from integrations.base import Credentials, Journal, ReplyStream, ReplyTarget, Step
@@ -38,8 +39,11 @@ class PlainReply(ReplyStream):
         """Messages do not grow."""
 
     def finish(self, text: str) -> None:
+        self.send_all(cards.messages(text))
+
+    def send_all(self, messages: Iterable[cards.Message]) -> None:
         at_staff_id = cards.mention(self._target)
-        for number, message in enumerate(cards.messages(text), start=1):
+        for number, message in enumerate(messages, start=1):
             self._send(f"part-{number}", message, at_staff_id if number == 1 else "")
 
     def _send(self, name: str, message: cards.Message, at_staff_id: str) -> None:
