@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from bots import places
 from bots.models import Message
 from integrations.base import Credentials, ReplyTarget
 from integrations.errors import PlatformError
@@ -12,10 +13,13 @@ NO_CREDENTIALS: Final = Credentials(id="", platform="web", app_id="", api_url=""
 
 
 def credentials_of(question: Message) -> Credentials:
-    endpoint = question.conversation.endpoint
-    if endpoint is None and question.platform != "web":
+    if question.platform == "web":
+        return NO_CREDENTIALS
+    endpoint_id = question.conversation.endpoint_id
+    place = places.of(endpoint_id) if endpoint_id else None
+    if place is None:
         raise PlatformError("The endpoint of this conversation was deleted.", permanent=True)
-    return endpoint.credential.values() if endpoint else NO_CREDENTIALS
+    return place.credentials
 
 
 def target_of(question: Message) -> ReplyTarget:
