@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -12,20 +13,28 @@ import httpx
 from integrations.base import (
     NO_BUTTONS,
     Adapter,
+    Attachment,
     Buttons,
+    CardAction,
     Challenge,
     Credentials,
+    Fetched,
     Ignored,
     Inbound,
     Journal,
+    Quoted,
     ReplyStream,
     ReplyTarget,
+    Toast,
     TokenStore,
     WebhookRequest,
 )
 from integrations.checking import Finding
-from integrations.feishu import check, events, opening
+from integrations.errors import PlatformError
+from integrations.feishu import actions, check, events, opening, quoting
 from integrations.feishu.client import FeishuClient
+from integrations.feishu.content import Resource
+from integrations.feishu.reading import FeishuReader
 from integrations.feishu.reply import CardReply, Outbox, TextReply
 from integrations.feishu.stream import FeishuStream
 from integrations.listening import LongConnection
@@ -65,6 +74,27 @@ class FeishuAdapter(Adapter):
         chat = replace(target, message_id="")  # a push answers nobody
         TextReply(Outbox(self._client(credentials), chat, journal)).finish(text)
 
+    def shown(self, action: CardAction, toast: Toast) -> Mapping[str, Any]:
+        return actions.answer(toast)
+
+    def fetch_attachment(self, credentials: Credentials, attachment: Attachment, *, most_bytes: int) -> Fetched:
+        try:
+            resource = Resource.unpacked(attachment.key)
+        except ValueError as problem:
+            raise PlatformError("this file does not come from Feishu", permanent=True) from problem
+        return replace(self._reader(credentials).file(resource, most_bytes), name=attachment.name)
+
+    def fetch_quoted(self, credentials: Credentials, message_id: str, target: ReplyTarget) -> Quoted | None:
+        reader = self._reader(credentials)
+        items = reader.messages(message_id)
+        names: dict[str, str] = {}
+        with suppress(PlatformError):  # a name is nice to have, and needs a scope of its own
+            names = reader.names(quoting.people_in(items))
+        return quoting.quoted(items, names, target, credentials)
+
+    def departments_of(self, credentials: Credentials, user_id: str) -> frozenset[str]:
+        return self._reader(credentials).departments_of(user_id)
+
     def fetch_own_id(self, credentials: Credentials) -> str:
         return self._client(credentials).bot_open_id()
 
@@ -73,6 +103,9 @@ class FeishuAdapter(Adapter):
 
     def connect(self, credentials: Credentials) -> LongConnection:
         return FeishuStream(credentials, self._http)
+
+    def _reader(self, credentials: Credentials) -> FeishuReader:
+        return FeishuReader(credentials, self._http, self._tokens, self._meter)
 
     def _client(self, credentials: Credentials) -> FeishuClient:
         return FeishuClient(credentials, self._http, self._tokens, self._meter)
