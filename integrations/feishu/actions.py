@@ -33,8 +33,8 @@ def answer(toast: Toast) -> dict[str, Any]:
 
 
 def while_growing(buttons: Buttons) -> dict[str, Any] | None:
-    """The row below a text that grows; None where there is nothing to press."""
-    return _row([(buttons.stop, _STOP)])
+    """The row below a text that grows; None where there is nothing to press. It keeps its place when it changes."""
+    return _row([(buttons.stop, _STOP)]) or when_complete(buttons)
 
 
 def when_complete(buttons: Buttons) -> dict[str, Any] | None:

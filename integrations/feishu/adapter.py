@@ -32,10 +32,12 @@ from integrations.base import (
 from integrations.checking import Finding
 from integrations.errors import PlatformError
 from integrations.feishu import actions, check, events, opening, quoting
+from integrations.feishu.card_reply import CardReply
 from integrations.feishu.client import FeishuClient
 from integrations.feishu.content import Resource
+from integrations.feishu.outbox import Outbox
 from integrations.feishu.reading import FeishuReader
-from integrations.feishu.reply import CardReply, Outbox, TextReply
+from integrations.feishu.reply import TextReply
 from integrations.feishu.stream import FeishuStream
 from integrations.listening import LongConnection
 from integrations.metering import QuotaMeter, Unmetered, streaming_pause_s
@@ -67,8 +69,8 @@ class FeishuAdapter(Adapter):
         outbox = Outbox(self._client(credentials), target, journal)
         pause_s = streaming_pause_s(self._meter.share(credentials.id, "api")) if streaming else math.inf
         if streaming and (pause_s < math.inf or journal.find("card")):  # a begun card must be finished
-            return CardReply(outbox, pause_s)
-        return TextReply(outbox)
+            return CardReply(outbox, pause_s, buttons)
+        return TextReply(outbox, shows_typing=not streaming)  # one that should stream is short of calls
 
     def push(self, credentials: Credentials, target: ReplyTarget, text: str, journal: Journal) -> None:
         chat = replace(target, message_id="")  # a push answers nobody

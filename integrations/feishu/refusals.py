@@ -18,6 +18,27 @@ MESSAGE_UNSEEN = frozenset({230002, 230050, 230110, 230111, 231003, 230011})
 FILE_TOO_LARGE = frozenset({234006, 234037})
 STREAMING_OVER = frozenset({200850, 300309})
 SEQUENCE_USED = 300317
+BUSY = frozenset({200810, 230049})  # pass within a second
+CENSORED = frozenset({230022, 230028})
+CARD_REFUSED = frozenset(
+    {
+        10002,
+        11310,
+        200220,
+        200550,
+        200570,
+        200621,
+        200732,
+        200860,
+        200861,
+        200914,
+        230099,
+        300301,
+        300305,
+        300307,
+        300313,
+    }
+)
 UNSURE_STATUSES = frozenset({502, 504})  # a gateway's answer says nothing about the call behind it
 
 _DEFAULT_WAIT_S = 1.0
@@ -78,6 +99,11 @@ _MEANINGS: Mapping[int, tuple[str, bool]] = {
     99991672: ("a permission scope is missing: grant it in Feishu's console and publish a version", _GIVE_UP),
     99991673: ("the app is not available in this company", _GIVE_UP),
 }
+# Nobody may be spoken to there, or the app does not work: no other form of the message would pass.
+_WHATEVER_THE_FORM = frozenset(
+    {0, 10003, 10014, 10015, 11205, 212100, 230002, 230006, 230013, 230018, 230027, 230029, 230034, 230035, 230038}
+    | {230053, 232009, 99991401, 99991403, 99991672, 99991673}
+)
 
 
 class FeishuError(PlatformError):
@@ -102,6 +128,11 @@ class FeishuError(PlatformError):
     @property
     def is_rate_limit(self) -> bool:
         return self.code in RATE_LIMITED
+
+
+def is_about_form(error: FeishuError) -> bool:
+    """Whether the same words may pass in another form: the refusal is about none of place, person, app or wording."""
+    return error.permanent and error.code not in _WHATEVER_THE_FORM | CENSORED | REPLY_IMPOSSIBLE
 
 
 def from_answer(call: str, status: int, headers: Mapping[str, str], body: Any) -> FeishuError:
