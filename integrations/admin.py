@@ -19,6 +19,7 @@ from unfold.decorators import display
 
 from clawdbot_site.security.secret_forms import AddressField, SecretsForm
 from integrations import credential_check, quota, quota_meter
+from integrations import robot_admin as robot_admin  # the page of group robots
 from integrations.checking import Finding
 from integrations.models import Platform, PlatformCredential, QuotaUsage
 from monitoring.admin import AuditedModelAdmin

@@ -11,6 +11,7 @@ from bots.api.conversations import ConversationMessagesView, ConversationViewSet
 from bots.api.credentials import CredentialViewSet
 from bots.api.dead_letters import DeadLetterViewSet
 from bots.api.endpoints import EndpointViewSet, PushView
+from bots.api.group_robots import GroupRobotViewSet
 from bots.api.language_models import LanguageModelViewSet
 
 urlpatterns = [
@@ -25,6 +26,7 @@ def register(router: BaseRouter) -> None:
     router.register("bots", BotViewSet, basename="bot")
     router.register("credentials", CredentialViewSet, basename="credential")
     router.register("endpoints", EndpointViewSet, basename="endpoint")
+    router.register("group-robots", GroupRobotViewSet, basename="group-robot")
     router.register("conversations", ConversationViewSet, basename="conversation")
     router.register("messages", MessageViewSet, basename="message")
     router.register("dead-letters", DeadLetterViewSet, basename="dead-letter")

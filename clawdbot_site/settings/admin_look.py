@@ -74,6 +74,7 @@ NAVIGATION = [
             _list(_("Language models"), "neurology", "inference.languagemodel"),
             _list(_("Platform credentials"), "key", "integrations.platformcredential"),
             _list(_("Endpoints"), "hub", "bots.endpoint"),
+            _list(_("Group robots"), "campaign", "integrations.grouprobot"),
         ],
     },
     {

@@ -14,7 +14,7 @@ from typing import Any
 from integrations.base import Credentials, ReplyTarget
 from integrations.dingtalk.events import robot_code
 from integrations.dingtalk.markdown import clean, plain_text, preview
-from integrations.dingtalk.splitting import CARD, cut, split
+from integrations.dingtalk.splitting import CARD, MAX_PARTS, cut, split
 
 Json = dict[str, Any]
 
@@ -29,11 +29,11 @@ class Message:
     title: str = ""
 
 
-def messages(source: str) -> tuple[Message, ...]:
+def messages(source: str, max_parts: int = MAX_PARTS) -> tuple[Message, ...]:
     """A model's whole answer as the messages that carry it; the same source always gives the same messages."""
     if text := plain_text(source):
-        return tuple(Message(part) for part in split(text))
-    return tuple(Message(part, preview(part)) for part in split(clean(source)))
+        return tuple(Message(part) for part in split(text, max_parts=max_parts))
+    return tuple(Message(part, preview(part)) for part in split(clean(source), max_parts=max_parts))
 
 
 def card_text(source: str) -> tuple[str, str]:

@@ -117,15 +117,19 @@ def session_url(webhook: str, oapi_url: str) -> str:
     """``webhook`` rebuilt upon DingTalk's own origin; empty when it names any other: the body is not signed."""
     if not (webhook.isascii() and webhook.isprintable() and len(webhook) <= MAX_URL_CHARS and " " not in webhook):
         return ""
-    try:
-        origin, own = _origin(webhook), _origin(oapi_url)
-        parts = urlsplit(webhook)
-    except ValueError:
+    if not same_origin(webhook, oapi_url):
         return ""
-    if origin != own or not own[1] or "@" in parts.netloc:
-        return ""
-    base = urlsplit(oapi_url)
+    base, parts = urlsplit(oapi_url), urlsplit(webhook)
     return f"{base.scheme}://{base.netloc}{parts.path}?{parts.query}"
+
+
+def same_origin(url: str, base: str) -> bool:
+    """Whether ``url`` leads to ``base``'s scheme, host and port, and to nobody's account there."""
+    try:
+        origin, own = _origin(url), _origin(base)
+    except ValueError:
+        return False
+    return origin == own and bool(own[1]) and "@" not in urlsplit(url).netloc
 
 
 def _origin(url: str) -> tuple[str, str, int]:

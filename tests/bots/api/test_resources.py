@@ -31,6 +31,7 @@ READ_SCOPE = {
     "bots/": "bots:read",
     "endpoints/": "bots:read",
     "credentials/": "bots:write",
+    "group-robots/": "bots:write",
     "conversations/": "messages:read",
 }
 
@@ -53,7 +54,7 @@ def test_a_list_is_shown_only_with_its_scope(client_with, path, scope):
     assert (refused.status_code, refused.json()["error"]["code"]) == (403, "permission_denied")
 
 
-@pytest.mark.parametrize("path", ["models/", "bots/", "credentials/", "endpoints/"])
+@pytest.mark.parametrize("path", ["models/", "bots/", "credentials/", "endpoints/", "group-robots/"])
 def test_writing_needs_the_scope_for_it(client_with, path):
     reader = client_with("bots:read", "messages:read", "messages:write", "chat", "audit:read", "admin")
 

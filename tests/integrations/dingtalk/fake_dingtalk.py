@@ -12,9 +12,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
+from integrations.dingtalk.crypto import callback_signature
+
 Json = dict[str, Any]
 
 SESSION = "/robot/sendBySession"
+ROBOT = "/robot/send"
 TOKEN = "/v1.0/oauth2/accessToken"
 TO_USER = "/v1.0/robot/oToMessages/batchSend"
 TO_GROUP = "/v1.0/robot/groupMessages/send"
@@ -49,6 +52,8 @@ class FakeDingTalk:
     calls: list[tuple[str, Json]] = field(default_factory=list)
     seen: list[tuple[str, str]] = field(default_factory=list)
     cards: dict[str, Card] = field(default_factory=dict)
+    robots: dict[str, str] = field(default_factory=dict)  # access token -> signing secret
+    uuids: set[str] = field(default_factory=set)  # of messages of custom robots
     oddities: list[str] = field(default_factory=list)
 
     def __enter__(self) -> Self:
@@ -76,6 +81,8 @@ class FakeDingTalk:
     # -- calls --------------------------------------------------------------------------------------------------
 
     def answer(self, host: str, path: str, query: dict[str, list[str]], token: str, body: Json) -> tuple[int, Any]:
+        if path == ROBOT:
+            return 200, self._by_robot(query, body)
         if host == "oapi":
             return 200, self._by_session(query.get("session", [""])[0], body)
         if path == TOKEN:
@@ -90,6 +97,21 @@ class FakeDingTalk:
         if body != {"appKey": self.app_id, "appSecret": self.app_secret}:
             raise Refusal("invalidClientIdOrSecret")
         return 200, {"accessToken": self.token, "expireIn": 7200}
+
+    def _by_robot(self, query: dict[str, list[str]], body: Json) -> Json:
+        given = {name: values[0] for name, values in query.items()}
+        secret = self.robots.get(given.get("access_token", ""))
+        if secret is None:
+            return {"errcode": 400101, "errmsg": "access_token 不存在"}
+        if secret and given.get("sign") != callback_signature(given.get("timestamp", ""), secret):
+            return {"errcode": 310000, "errmsg": "sign not match"}
+        part = body[body["msgtype"]]
+        if body.get("at", {}).get("isAtAll"):
+            self.oddities.append("rang at everybody")
+        if body["msgUuid"] not in self.uuids:
+            self.uuids.add(body["msgUuid"])
+            self.seen.append(("robot", part.get("text") or part["content"]))
+        return {"errcode": 0, "errmsg": "ok"}
 
     def _by_session(self, session: str, body: Json) -> Json:
         if session not in self.sessions:
