@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from integrations.listening import LongConnection  # which speaks of the values below
 
 ChatType = Literal["direct", "group"]
+Vote = Literal["up", "down"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +42,15 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class WebhookRequest:
-    """A callback as it came: header names in lower case, the body untouched, the arrival as Unix time."""
+    """A callback as it came: header names in lower case, the body untouched, the arrival as Unix time.
+
+    ``query`` is what stands behind the ``?`` of the address, decoded; of a repeated name the last value.
+    """
 
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
     received_at_s: float
+    query: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +64,41 @@ class Mention:
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A file that came with a message; ``key`` fetches it from the platform."""
+    """A file that came with a message.
+
+    ``key`` is opaque: the platform's parser packs into it whatever its ``fetch_attachment`` needs. It is stored with
+    the message, so it holds no secret. ``size_bytes`` is 0 where the platform does not tell it.
+    """
 
     kind: Literal["image", "file", "audio", "video"]
     key: str
     name: str = ""
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """The bytes of an attachment. ``media_type`` is what the platform says of them; nobody should believe it."""
+
+    data: bytes = field(repr=False)
+    media_type: str = ""
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Quoted:
+    """The message that another one answers to.
+
+    ``is_complete`` means that the platform sent along what it says; otherwise ``Adapter.fetch_quoted`` is asked for
+    it when the question is answered. ``is_own``: the bot said it.
+    """
+
+    message_id: str
+    text: str = ""
+    attachments: tuple[Attachment, ...] = ()
+    sender_name: str = ""
+    is_own: bool = False
+    is_complete: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +119,10 @@ class IncomingMessage:
     """A person's message, authenticated and parsed.
 
     ``message_id`` is the platform's own and is what repeats are recognised by. ``text`` still holds the tokens of
-    ``mentions``. ``kind`` is ``text`` when there is something to answer, ``unsupported`` when only a polite word
-    helps. ``is_addressed`` is None where only the bot's own id, not known yet, can tell.
+    ``mentions``; stickers, locations, cards and merged forwards are put into words in it. ``kind`` is ``text`` when
+    there is something to answer (a text, or attachments that can be fetched), ``unsupported`` when only a polite word
+    helps. ``is_addressed`` is None where only the bot's own id, not known yet, can tell. Neither platform tells of
+    an edited message.
     """
 
     message_id: str
@@ -99,6 +136,7 @@ class IncomingMessage:
     is_addressed: bool | None = True
     sent_at_s: float = 0.0
     tenant_id: str = ""  # the company the message belongs to, where the platform names it (pinned by the caller)
+    quoted: Quoted | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +144,76 @@ class Recalled:
     """A person took a message back."""
 
     message_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class BotAdded:
+    """The bot was put into a group. ``event_id`` tells a repeat from the bot's coming back."""
+
+    chat_id: str
+    event_id: str
+    chat_name: str = ""
+    user_id: str = ""  # who did it
+
+
+@dataclass(frozen=True, slots=True)
+class BotRemoved:
+    """The bot was taken out of a group, or the group was dissolved: nothing can be said there any more."""
+
+    chat_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChatOpened:
+    """A person opened the direct chat with the bot. Comes at every opening; only the first one is welcomed."""
+
+    chat_id: str
+    user_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class MenuClicked:
+    """A person chose an item of the bot's menu. ``key`` is what the admin wrote there: a command or a question."""
+
+    key: str
+    user_id: str
+    event_id: str
+    user_name: str = ""
+    sent_at_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reaction:
+    """A person put a thumb under a message, or (``is_removed``) took it away. Others' reactions are Ignored."""
+
+    message_id: str
+    user_id: str
+    vote: Vote
+    is_removed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CardAction:
+    """A person pressed a button of a card.
+
+    ``value`` is the button's own, as ``open_reply`` was given it; empty where a card template cannot carry it: then
+    ``card_id`` (the remote id or the key of a journal's step) names the card, and ``button`` the button.
+    """
+
+    user_id: str
+    value: str = ""
+    card_id: str = ""
+    button: Literal["", "stop", "up", "down"] = ""
+    chat_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Toast:
+    """What a person who pressed a button is told at once. ``vote`` is theirs now, for cards that can show it."""
+
+    text: str
+    kind: Literal["success", "info", "warning", "error"] = "success"
+    vote: Vote | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +230,38 @@ class Ignored:
     reason: str
 
 
-Inbound = IncomingMessage | Recalled | Challenge | Ignored
+Inbound = (
+    IncomingMessage
+    | Recalled
+    | BotAdded
+    | BotRemoved
+    | ChatOpened
+    | MenuClicked
+    | Reaction
+    | CardAction
+    | Challenge
+    | Ignored
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Button:
+    """``value`` is opaque and comes back as ``CardAction.value``: put it into the card as it is."""
+
+    label: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Buttons:
+    """The buttons of one reply's card. ``stop`` stands there while the answer grows, the others once it is complete."""
+
+    stop: Button | None = None
+    up: Button | None = None
+    down: Button | None = None
+
+
+NO_BUTTONS = Buttons()
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +309,17 @@ class ReplyStream(ABC):
     """An open reply. Used by one thread; ``show`` may be skipped by the caller, ``finish`` may not."""
 
     interval_s: ClassVar[float] = 1.0  # the platform's pace: the least time between two ``show``
+    shows_typing: bool = False  # whether ``begin`` does anything: where not, nobody waits for it
+
+    def begin(self) -> None:  # noqa: B027  (most have no such sign)
+        """Show that the bot is at work, where nothing of the answer can be shown yet ("Typing").
+
+        Called once, before any other call, when a worker begins to answer. Safe to repeat by another process.
+        Raises PlatformError, which only costs the sign.
+        """
+
+    def close(self) -> None:  # noqa: B027  (most have no such sign)
+        """Take that sign away. Called once at the end, also of an answer that nobody will see. Raises nothing."""
 
     @abstractmethod
     def show(self, text: str) -> None:
@@ -205,13 +355,42 @@ class Adapter(ABC):
 
     @abstractmethod
     def open_reply(
-        self, credentials: Credentials, target: ReplyTarget, journal: Journal, *, streaming: bool
+        self,
+        credentials: Credentials,
+        target: ReplyTarget,
+        journal: Journal,
+        *,
+        streaming: bool,
+        buttons: Buttons = NO_BUTTONS,
     ) -> ReplyStream:
-        """A reply to ``target``; makes no call yet. Without ``streaming``, only ``finish`` makes anything visible."""
+        """A reply to ``target``; makes no call yet. Without ``streaming``, only ``finish`` makes anything visible.
+
+        ``buttons`` are for cards; a reply that is none leaves them out.
+        """
 
     @abstractmethod
     def push(self, credentials: Credentials, target: ReplyTarget, text: str, journal: Journal) -> None:
         """Send Markdown to a chat (``chat_id``) or, with that empty, a person (``sender_id``). Errors as ``finish``."""
+
+    def acknowledgement(self, request: WebhookRequest, event: Inbound, credentials: Credentials) -> Mapping[str, Any]:
+        """The body of the 200 that a callback is answered with once ``event`` is taken."""
+        return {}
+
+    def shown(self, action: CardAction, toast: Toast) -> Mapping[str, Any]:
+        """What the platform wants to hear of a pressed button: the body of the 200, or what ``Deliver`` returns."""
+        return {}
+
+    def fetch_attachment(self, credentials: Credentials, attachment: Attachment, *, most_bytes: int) -> Fetched:
+        """Download a file. Blocks, for a worker. Raises PlatformError: TooLarge for more than ``most_bytes``."""
+        raise PlatformError(f"files of {self.platform} cannot be fetched", permanent=True)
+
+    def fetch_quoted(self, credentials: Credentials, message_id: str, target: ReplyTarget) -> Quoted | None:
+        """What the message ``message_id`` of this chat says; None where that cannot be told. Raises PlatformError."""
+        return None
+
+    def departments_of(self, credentials: Credentials, user_id: str) -> frozenset[str]:
+        """The ids of the departments that a person is in, and of those above them. Raises PlatformError."""
+        return frozenset()
 
     def fetch_own_id(self, credentials: Credentials) -> str:
         """The bot's own id on the platform, empty where the platform does not need it. Raises PlatformError."""

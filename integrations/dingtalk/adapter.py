@@ -10,7 +10,9 @@ from typing import Any, ClassVar
 import httpx
 
 from integrations.base import (
+    NO_BUTTONS,
     Adapter,
+    Buttons,
     Challenge,
     Credentials,
     Ignored,
@@ -49,7 +51,13 @@ class DingTalkAdapter(Adapter):
         return parse_message(payload, credentials)
 
     def open_reply(
-        self, credentials: Credentials, target: ReplyTarget, journal: Journal, *, streaming: bool
+        self,
+        credentials: Credentials,
+        target: ReplyTarget,
+        journal: Journal,
+        *,
+        streaming: bool,
+        buttons: Buttons = NO_BUTTONS,
     ) -> ReplyStream:
         client = DingTalkClient(credentials, self._http, self._tokens, self._meter)
         has_cards = bool(credentials.card_template_id) and has_card_space(target)

@@ -10,7 +10,9 @@ from typing import Any, ClassVar
 import httpx
 
 from integrations.base import (
+    NO_BUTTONS,
     Adapter,
+    Buttons,
     Challenge,
     Credentials,
     Ignored,
@@ -45,7 +47,13 @@ class FeishuAdapter(Adapter):
         return events.parse(payload, credentials)
 
     def open_reply(
-        self, credentials: Credentials, target: ReplyTarget, journal: Journal, *, streaming: bool
+        self,
+        credentials: Credentials,
+        target: ReplyTarget,
+        journal: Journal,
+        *,
+        streaming: bool,
+        buttons: Buttons = NO_BUTTONS,
     ) -> ReplyStream:
         outbox = Outbox(self._client(credentials), target, journal)
         pause_s = streaming_pause_s(self._meter.share(credentials.id, "api")) if streaming else math.inf
