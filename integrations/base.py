@@ -38,6 +38,7 @@ class Credentials:
     card_template_id: str = ""
     own_id: str = ""
     allow_unsigned: bool = False
+    callback_url: str = field(default="", repr=False)  # where the platform posts to; empty with a long connection
 
 
 @dataclass(frozen=True, slots=True)

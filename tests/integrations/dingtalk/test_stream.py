@@ -123,7 +123,7 @@ async def test_one_slow_message_does_not_hold_up_a_ping_or_its_successors(gatewa
     ("kind", "topic", "code", "data"),
     [
         ("CALLBACK", CARD, 200, {"response": {}}),
-        ("EVENT", "*", 200, {"status": "SUCCESS", "message": "ignored"}),
+        ("EVENT", "*", 200, {"status": "SUCCESS", "message": "taken"}),
         ("CALLBACK", "/v9/unknown", 404, None),
     ],
 )
@@ -274,11 +274,12 @@ async def test_a_blocked_address_waits_for_the_five_minutes(gateway):
     assert len(gateway.asked) == 1
 
 
-async def test_it_subscribes_to_messages_and_cards(gateway):
+async def test_it_subscribes_to_events_messages_and_cards(gateway):
     async with connected(gateway):
         [asked] = gateway.asked
 
     assert asked["subscriptions"] == [
+        {"type": "EVENT", "topic": "*"},
         {"type": "CALLBACK", "topic": "/v1.0/im/bot/messages/get"},
         {"type": "CALLBACK", "topic": CARD},
     ]
