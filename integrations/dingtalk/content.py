@@ -53,12 +53,9 @@ def quoted(payload: Json) -> Quoted | None:
     if not message_id:
         return None
     found = _said_then(original)
-    is_own = bool(own_key) or (original.get("senderId") is not None and _is_robot(original, payload))
+    sender = as_text(original.get("senderId"))
+    is_own = bool(own_key) or (bool(sender) and sender == payload.get("chatbotUserId"))
     return Quoted(message_id, found.text, found.attachments, is_own=is_own, is_complete=found.is_something)
-
-
-def _is_robot(original: Json, payload: Json) -> bool:
-    return original["senderId"] == payload.get("chatbotUserId")
 
 
 def _said_then(original: Json) -> Said:
