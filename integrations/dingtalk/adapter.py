@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import httpx
+from django.utils.translation import gettext as _
 
 from integrations.base import (
     NO_BUTTONS,
@@ -41,6 +42,8 @@ class DingTalkAdapter(Adapter):
     """Enterprise-internal robots. ``http`` is shared and thread-safe, ``tokens`` are shared by all processes."""
 
     platform: ClassVar[str] = "dingtalk"
+    signature_headers: ClassVar[frozenset[str]] = opening.SIGNED
+    pins_company: ClassVar[bool] = True
 
     def __init__(self, http: httpx.Client, tokens: TokenStore, meter: QuotaMeter | None = None) -> None:
         self._http = http
@@ -78,10 +81,19 @@ class DingTalkAdapter(Adapter):
             return CardReply(client, credentials, target, journal, pause_s, has_buttons=buttons != NO_BUTTONS)
         return PlainReply(client, credentials, target, journal)
 
-    def push(self, credentials: Credentials, target: ReplyTarget, text: str, journal: Journal) -> None:
+    def push(
+        self,
+        credentials: Credentials,
+        target: ReplyTarget,
+        text: str,
+        journal: Journal,
+        *,
+        is_markdown: bool = True,
+    ) -> None:
         to_person = bool(target.sender_id) and (target.chat_type == "direct" or not target.chat_id)
         place = replace(target, chat_type="direct" if to_person else "group", webhook_url="")
-        PlainReply(self._client(credentials), credentials, place, journal).finish(text)
+        messages = cards.messages(text) if is_markdown else cards.literal_messages(text)
+        PlainReply(self._client(credentials), credentials, place, journal).send_all(messages)
 
     def fetch_attachment(self, credentials: Credentials, attachment: Attachment, *, most_bytes: int) -> Fetched:
         return media.fetch(self._client(credentials), self._http, attachment, most_bytes)
@@ -91,6 +103,14 @@ class DingTalkAdapter(Adapter):
 
     def check(self, credentials: Credentials) -> list[Finding]:
         return check.findings(credentials, self._http, self._meter)
+
+    def streaming_obstacle(self, credentials: Credentials) -> Finding | None:
+        if credentials.card_template_id:
+            return None
+        what = _("The bot shows its answers as they are written, but the credential has no card template.")
+        return Finding(
+            "warning", what, _("Enter the id of an AI card template; until then each answer comes as one message.")
+        )
 
     def connect(self, credentials: Credentials) -> LongConnection:
         return DingTalkStream(credentials, self._http)

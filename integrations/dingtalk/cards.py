@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from integrations.base import Credentials, ReplyTarget, Toast
-from integrations.dingtalk.markdown import clean, plain_text, preview
+from integrations.dingtalk.markdown import clean, literal, plain_text, preview
 from integrations.dingtalk.opening import robot_code
 from integrations.dingtalk.splitting import CARD, MAX_PARTS, cut, split
 
@@ -35,6 +35,11 @@ def messages(source: str, max_parts: int = MAX_PARTS) -> tuple[Message, ...]:
     if text := plain_text(source):
         return tuple(Message(part) for part in split(text, max_parts=max_parts))
     return tuple(Message(part, preview(part)) for part in split(clean(source), max_parts=max_parts))
+
+
+def literal_messages(source: str) -> tuple[Message, ...]:
+    """A text as plain messages, sign for sign, whatever it would mean as Markdown."""
+    return tuple(Message(part) for part in split(literal(source)))
 
 
 def card_text(source: str) -> tuple[str, str]:

@@ -7,6 +7,7 @@ so one with a lost answer is never sent again.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 from integrations.base import Credentials, Journal, ReplyStream, ReplyTarget, Step
 from integrations.dingtalk import cards, limits
@@ -33,8 +34,11 @@ class PlainReply(ReplyStream):
         """Messages do not grow."""
 
     def finish(self, text: str) -> None:
+        self.send_all(cards.messages(text))
+
+    def send_all(self, messages: Iterable[cards.Message]) -> None:
         at_staff_id = cards.mention(self._target)
-        for number, message in enumerate(cards.messages(text), start=1):
+        for number, message in enumerate(messages, start=1):
             self._send(f"part-{number}", message, at_staff_id if number == 1 else "")
 
     def _send(self, name: str, message: cards.Message, at_staff_id: str) -> None:

@@ -24,7 +24,7 @@ from integrations.base import (
     WebhookRequest,
 )
 from integrations.checking import Finding
-from integrations.feishu import check, events, opening
+from integrations.feishu import cards, check, events, opening
 from integrations.feishu.client import FeishuClient
 from integrations.feishu.reply import CardReply, Outbox, TextReply
 from integrations.feishu.stream import FeishuStream
@@ -36,6 +36,7 @@ class FeishuAdapter(Adapter):
     """All apps of all tenants on Feishu and Lark; which one is in the credentials."""
 
     platform: ClassVar[str] = "feishu"
+    signature_headers: ClassVar[frozenset[str]] = frozenset({"x-lark-signature"})
 
     def __init__(self, http: httpx.Client, tokens: TokenStore, meter: QuotaMeter | None = None) -> None:
         self._http, self._tokens, self._meter = http, tokens, meter or Unmetered()
@@ -61,9 +62,18 @@ class FeishuAdapter(Adapter):
             return CardReply(outbox, pause_s)
         return TextReply(outbox)
 
-    def push(self, credentials: Credentials, target: ReplyTarget, text: str, journal: Journal) -> None:
+    def push(
+        self,
+        credentials: Credentials,
+        target: ReplyTarget,
+        text: str,
+        journal: Journal,
+        *,
+        is_markdown: bool = True,
+    ) -> None:
         chat = replace(target, message_id="")  # a push answers nobody
-        TextReply(Outbox(self._client(credentials), chat, journal)).finish(text)
+        parts = cards.parts(text) if is_markdown else cards.literal_parts(text)
+        Outbox(self._client(credentials), chat, journal).send_all(parts)
 
     def fetch_own_id(self, credentials: Credentials) -> str:
         return self._client(credentials).bot_open_id()
