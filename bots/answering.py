@@ -12,19 +12,22 @@ from typing import Any
 from django.db.models import Q
 from django.utils import timezone
 
-from bots import prompt, together
+from bots import choice, material, prompt, together
 from bots.leases import Lease
+from bots.material import Material
 from bots.models import Bot, Message
 from bots.sentences import say
 from bots.text import storable
 from inference.base import ChatMessage, Finish, GenRequest, Usage
 from inference.errors import BadRequest, InferenceError, QueueFull
+from inference.models import LanguageModel
 from inference.worker import engine_of
 from monitoring import metrics
 
 logger = logging.getLogger(__name__)
 Status = Message.Status
 LONGEST_ANSWER_S = 600.0
+MOST_TRIES = 2  # of fetching what came with a question; then the person is told
 
 
 @dataclass(slots=True)
@@ -39,15 +42,24 @@ class Answer:
 
 
 def answer(question: Message, lease: Lease, show: Callable[[str], None]) -> Answer:
-    """Ask the bot's model; ``show`` gets the whole text so far at each piece. Raises QueueFull and LeaseLost."""
-    bot = question.conversation.bot
+    """Ask the bot's model; ``show`` gets the whole text so far at each piece.
+
+    Raises QueueFull, LeaseLost, and PlatformError where what came with the question cannot be fetched just now.
+    """
+    bot, model = question.conversation.bot, choice.in_use(question.conversation)
+    asked = together.group_of(question)
+    came_with = material.gather(asked, model, is_last_try=question.attempts > MOST_TRIES)
+    lead = "".join(f"{note}\n\n" for note in came_with.notes)
+    if lead and not (came_with.text or came_with.images or any(one.text.strip() for one in asked)):
+        return Answer(lead.strip(), "stop")
+    lease.check()
     started = time.monotonic()
     try:
-        reply = engine_of(bot.model).submit(request_for(question, bot))
+        reply = engine_of(model).submit(request_for(question, bot, asked, came_with))
     except QueueFull:
         raise
     except InferenceError as error:
-        return failed(bot, str(error), is_our_fault=not isinstance(error, BadRequest))
+        return failed(model, str(error), is_our_fault=not isinstance(error, BadRequest))
     timings, text = {}, ""
     with lease.working_on(question.pk, reply.cancel):
         for delta in reply:
@@ -57,23 +69,24 @@ def answer(question: Message, lease: Lease, show: Callable[[str], None]) -> Answ
             if not text:
                 timings["first_token"] = _ms_since(started)
             text += storable(delta.text)
-            show(text)
+            show(lead + text)
     lease.check()
     result = reply.result()
     timings["generate"] = _ms_since(started)
-    _measure(bot, timings, result.usage)
+    _measure(model, timings, result.usage)
     if result.finish == "error":
-        return failed(bot, result.error, begun=text, usage=result.usage)
-    return Answer(_signed(result.text, bot), result.finish, result.usage, timings=timings)
+        return failed(model, result.error, begun=lead + text, usage=result.usage)
+    return Answer(_signed(lead + result.text, bot), result.finish, result.usage, timings=timings)
 
 
-def request_for(question: Message, bot: Bot) -> GenRequest:
+def request_for(question: Message, bot: Bot, asked: list[Message], came_with: Material) -> GenRequest:
     wanted = question.details.get("request", {})
     if "messages" in wanted:
         given = [ChatMessage(m["role"], m["text"], _images(m)) for m in wanted["messages"]]
         messages = prompt.from_client(bot.system_prompt, given)
     else:
-        messages = prompt.build(bot.system_prompt, history(question, bot), together.text_of(question))
+        words = "\n\n".join(filter(None, [came_with.text, *(message.text for message in asked)]))
+        messages = prompt.build(bot.system_prompt, history(question, bot), words, came_with.images)
     limits = {"temperature": bot.temperature, "top_p": bot.top_p, "max_tokens": bot.max_tokens}
     return GenRequest(
         id=f"{question.pk}.{question.attempts}",
@@ -98,22 +111,28 @@ def history(question: Message, bot: Bot) -> list[prompt.Turn]:
         asked = asked.filter(received_at__gte=question.conversation.context_started_at)
     newest = [m for m in asked.order_by("-received_at", "-pk")[: bot.history_messages] if _is_remembered(m)]
     replies = {m.reply_to_id: m for m in Message.objects.filter(reply_to__in=newest, is_current=True)}
+    newest.reverse()
+    came_with = material.remembered(newest, question.conversation)
     turns = []
-    for message in reversed(newest):
-        turns.append(prompt.Turn(is_bot=False, text=message.text))
+    for message in newest:
+        extra = came_with.get(message.pk, material.NOTHING)
+        words = "\n\n".join(filter(None, [extra.text, message.text]))
+        turns.append(prompt.Turn(is_bot=False, text=words, images=extra.images))
         if message.pk in replies:
             turns.append(prompt.Turn(is_bot=True, text=_unsigned(replies[message.pk].text, bot)))
     return turns[-bot.history_messages :] if bot.history_messages else []
 
 
 def _is_remembered(message: Message) -> bool:
-    """Not what was said to the machinery, nor by it."""
-    return message.details.get("kind") not in ("command", "busy")
+    """Not what was said to the machinery, nor by it, nor by who may not talk to the bot."""
+    return message.details.get("kind") not in ("command", "busy") and not message.details.get("is_refused")
 
 
-def failed(bot: Bot, reason: str, *, is_our_fault: bool = True, begun: str = "", usage: Usage | None = None) -> Answer:
+def failed(
+    model: LanguageModel, reason: str, *, is_our_fault: bool = True, begun: str = "", usage: Usage | None = None
+) -> Answer:
     """A polite word instead of an answer; the reason stays inside."""
-    logger.warning("the model did not answer", extra={"model": bot.model.name, "reason": reason})
+    logger.warning("the model did not answer", extra={"model": model.name, "reason": reason})
     apology = say("model_failed" if is_our_fault else "bad_question")
     text = f"{begun}\n\n{apology}" if begun else apology
     return Answer(text, "error", usage or Usage(), error=reason or "the model did not answer")
@@ -131,9 +150,9 @@ def _ms_since(started: float) -> int:
     return round((time.monotonic() - started) * 1000)
 
 
-def _measure(bot: Bot, timings: dict[str, int], usage: Usage) -> None:
+def _measure(model: LanguageModel, timings: dict[str, int], usage: Usage) -> None:
     metrics.inference(
-        bot.model.name,
+        model.name,
         first_token_s=timings["first_token"] / 1000 if "first_token" in timings else None,
         prompt_tokens=usage.prompt_tokens,
         completion_tokens=usage.completion_tokens,

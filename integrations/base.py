@@ -38,6 +38,7 @@ class Credentials:
     card_template_id: str = ""
     own_id: str = ""
     allow_unsigned: bool = False
+    callback_url: str = field(default="", repr=False)  # where the platform posts to; empty with a long connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,6 +319,9 @@ class ReplyStream(ABC):
         Raises PlatformError, which only costs the sign.
         """
 
+    def abandon(self, text: str) -> None:  # noqa: B027  (most leave nothing open)
+        """Close what is still open of a reply that nobody will finish, showing ``text``. Raises PlatformError."""
+
     def close(self) -> None:  # noqa: B027  (most have no such sign)
         """Take that sign away. Called once at the end, also of an answer that nobody will see. Raises nothing."""
 
@@ -338,6 +342,8 @@ class Adapter(ABC):
     """One chat platform."""
 
     platform: ClassVar[str]
+    signature_headers: ClassVar[frozenset[str]] = frozenset()  # in lower case; with one of them, a body must be JSON
+    pins_company: ClassVar[bool] = False  # whether the first authentic message fixes the company: bodies are unsigned
 
     @final
     def receive(self, request: WebhookRequest, credentials: Credentials) -> Inbound:
@@ -369,15 +375,28 @@ class Adapter(ABC):
         """
 
     @abstractmethod
-    def push(self, credentials: Credentials, target: ReplyTarget, text: str, journal: Journal) -> None:
-        """Send Markdown to a chat (``chat_id``) or, with that empty, a person (``sender_id``). Errors as ``finish``."""
+    def push(
+        self,
+        credentials: Credentials,
+        target: ReplyTarget,
+        text: str,
+        journal: Journal,
+        *,
+        is_markdown: bool = True,
+    ) -> None:
+        """Send a text to a chat (``chat_id``) or, with that empty, a person (``sender_id``). Errors as ``finish``.
 
-    def acknowledgement(self, request: WebhookRequest, event: Inbound, credentials: Credentials) -> Mapping[str, Any]:
-        """The body of the 200 that a callback is answered with once ``event`` is taken."""
-        return {}
+        One that is no Markdown is shown as it is, sign for sign.
+        """
+
+    def acknowledge(
+        self, request: WebhookRequest, credentials: Credentials, shown: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """The body of the 200 for an event that was taken or ignored. ``shown``: of a pressed button, else empty."""
+        return shown
 
     def shown(self, action: CardAction, toast: Toast) -> Mapping[str, Any]:
-        """What the platform wants to hear of a pressed button: the body of the 200, or what ``Deliver`` returns."""
+        """What the platform wants to hear of a pressed button: what ``acknowledge`` gets, or ``Deliver`` returns."""
         return {}
 
     def fetch_attachment(self, credentials: Credentials, attachment: Attachment, *, most_bytes: int) -> Fetched:
@@ -386,6 +405,10 @@ class Adapter(ABC):
 
     def fetch_quoted(self, credentials: Credentials, message_id: str, target: ReplyTarget) -> Quoted | None:
         """What the message ``message_id`` of this chat says; None where that cannot be told. Raises PlatformError."""
+        return None
+
+    def streaming_obstacle(self, credentials: Credentials) -> Finding | None:
+        """Why answers cannot grow while they are written, told from the credentials alone; None where they can."""
         return None
 
     def departments_of(self, credentials: Credentials, user_id: str) -> frozenset[str]:

@@ -25,7 +25,7 @@ class RobotPlatform(Protocol):
     """A module of a platform."""
 
     @property
-    def ORIGINS(self) -> Sequence[str]:  # noqa: N802  (a constant of the module)
+    def ORIGINS(self) -> Sequence[str]:
         """The platform's public hosts."""
 
     def address(self, given: str, bases: Sequence[str]) -> str:

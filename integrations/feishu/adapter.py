@@ -31,7 +31,7 @@ from integrations.base import (
 )
 from integrations.checking import Finding
 from integrations.errors import PlatformError
-from integrations.feishu import actions, check, events, opening, quoting
+from integrations.feishu import actions, cards, check, events, opening, quoting
 from integrations.feishu.card_reply import CardReply
 from integrations.feishu.client import FeishuClient
 from integrations.feishu.content import Resource
@@ -47,6 +47,7 @@ class FeishuAdapter(Adapter):
     """All apps of all tenants on Feishu and Lark; which one is in the credentials."""
 
     platform: ClassVar[str] = "feishu"
+    signature_headers: ClassVar[frozenset[str]] = frozenset({"x-lark-signature"})
 
     def __init__(self, http: httpx.Client, tokens: TokenStore, meter: QuotaMeter | None = None) -> None:
         self._http, self._tokens, self._meter = http, tokens, meter or Unmetered()
@@ -72,9 +73,18 @@ class FeishuAdapter(Adapter):
             return CardReply(outbox, pause_s, buttons)
         return TextReply(outbox, shows_typing=not streaming)  # one that should stream is short of calls
 
-    def push(self, credentials: Credentials, target: ReplyTarget, text: str, journal: Journal) -> None:
+    def push(
+        self,
+        credentials: Credentials,
+        target: ReplyTarget,
+        text: str,
+        journal: Journal,
+        *,
+        is_markdown: bool = True,
+    ) -> None:
         chat = replace(target, message_id="")  # a push answers nobody
-        TextReply(Outbox(self._client(credentials), chat, journal)).finish(text)
+        parts = cards.parts(text) if is_markdown else cards.literal_parts(text)
+        Outbox(self._client(credentials), chat, journal).send_all(parts)
 
     def shown(self, action: CardAction, toast: Toast) -> Mapping[str, Any]:
         return actions.answer(toast)

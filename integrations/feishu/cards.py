@@ -31,8 +31,13 @@ class Part:
 def parts(text: str) -> tuple[Part, ...]:
     """A reply as messages: plain text where it holds no Markdown, else rich text. Blank text gives none."""
     if markdown.is_plain(text):
-        return tuple(text_part(piece) for piece in splitting.split(markdown.plain(text), PART_BYTES))
+        return literal_parts(text)
     return _rich(markdown.clean(text))
+
+
+def literal_parts(text: str) -> tuple[Part, ...]:
+    """A text as plain messages, sign for sign, whatever it would mean as Markdown."""
+    return tuple(text_part(piece) for piece in splitting.split(markdown.plain(text), PART_BYTES))
 
 
 def fit(text: str) -> tuple[str, tuple[Part, ...]]:

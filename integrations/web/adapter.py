@@ -58,5 +58,13 @@ class WebAdapter(Adapter):
     ) -> ReplyStream:
         return WebReply(target.message_id)
 
-    def push(self, credentials: Credentials, target: ReplyTarget, text: str, journal: Journal) -> None:
+    def push(
+        self,
+        credentials: Credentials,
+        target: ReplyTarget,
+        text: str,
+        journal: Journal,
+        *,
+        is_markdown: bool = True,
+    ) -> None:
         raise PlatformError("Nobody can be reached on the web without having asked.", permanent=True)

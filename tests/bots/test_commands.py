@@ -51,7 +51,7 @@ def test_stop_cancels_what_waits_there_and_nowhere_else(on_dingtalk, says, dingt
     endpoint = on_dingtalk()
     here, elsewhere = says(endpoint, "here"), says(endpoint, "elsewhere", chat="cid2")
 
-    item = inbound.handle(endpoint, factories.incoming("/stop", chat_id="cid1", sender_id="staff0001"))
+    item = inbound.handle(endpoint, factories.incoming("/stop", chat_id="cid1", sender_id="staff0001")).draft
 
     here.refresh_from_db()
     elsewhere.refresh_from_db()
@@ -62,7 +62,7 @@ def test_stop_cancels_what_waits_there_and_nowhere_else(on_dingtalk, says, dingt
 def test_a_repeated_stop_does_not_stop_the_next_question(on_dingtalk, says):
     endpoint = on_dingtalk()
     stop = factories.incoming("/stop", chat_id="cid1", sender_id="staff0001", message_id="m-stop")
-    intake.accept(inbound.handle(endpoint, stop)).result(10)
+    intake.accept(inbound.handle(endpoint, stop).draft).result(10)
     later = says(endpoint, "later")
 
     inbound.handle(endpoint, stop)
