@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 SEQUENCES_PER_HOLDER: Final = 10_000
 SEQUENCE_JUMP: Final = 1_000
+ABANDONED: Final = "…"  # in the list of chats, of a card whose text is kept
 
 
 class CardReply(ReplyStream):
@@ -115,6 +116,25 @@ class CardReply(ReplyStream):
         with suppress(PlatformError):
             self._typing.begin()
         return False
+
+    def abandon(self, text: str) -> None:
+        """Close a card that a worker left open. One that Feishu does not let us close ends by itself in 10 minutes."""
+        step = self._journal.find("card")
+        is_shown = self._outbox.is_done("card-sent") or self._outbox.is_done("card-sent-apart")
+        is_over = self._outbox.is_done("card-closed") or self._outbox.is_done("finished")
+        if step is None or step.state != "done" or not is_shown or is_over:
+            return
+        self._card_id, self._client.patience_s = step.remote_id, LONGEST_WAIT_S
+        head, _rest = cards.fit(text)
+        try:
+            if head:
+                patiently(lambda: self._put(head))
+            self._close(head or ABANDONED)
+        except FeishuError as error:
+            if not error.permanent:
+                raise
+            logger.warning("an abandoned feishu card was not closed", extra={"code": error.code})
+        self._outbox.note("finished")
 
     def close(self) -> None:
         """A card whose answer nobody will finish must not look as if it still grew."""

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from integrations.base import NO_BUTTONS, Button, Buttons, CardAction, Toast
+from integrations.errors import PlatformError
 from integrations.feishu.adapter import FeishuAdapter
 from integrations.feishu.events import parse
 
@@ -120,6 +121,38 @@ def test_trouble_while_closing_is_kept_quiet_and_the_answer_may_still_come(desk:
     desk.taken_over().open(streaming=True, buttons=BUTTONS).finish("one two")
 
     assert (card(feishu).text, card(feishu).is_streaming) == ("one two", False)
+
+
+@pytest.mark.parametrize(("text", "shown"), [("Sorry.", "Sorry."), ("", "one")])
+def test_card_that_a_dead_worker_left_is_closed(desk: Desk, feishu: FakeFeishu, text: str, shown: str) -> None:
+    desk.open(streaming=True, buttons=BUTTONS).show("one")
+
+    desk.taken_over().open(streaming=True, buttons=BUTTONS).abandon(text)
+
+    assert (card(feishu).text, card(feishu).is_streaming) == (shown, False)
+    assert buttons_of(card(feishu)) == ["up:1", "down:1"]
+    calls = len(feishu.calls)
+    desk.taken_over().open(streaming=True, buttons=BUTTONS).abandon(text)
+    assert len(feishu.calls) == calls
+
+
+def test_nothing_is_shown_where_nothing_was_open(desk: Desk, feishu: FakeFeishu) -> None:
+    desk.open(streaming=True).abandon("Sorry.")
+    feishu.trouble("POST */reply", refused(2200))
+    with pytest.raises(PlatformError):
+        desk.open(streaming=True).show("one")
+    desk.taken_over().open(streaming=True).abandon("Sorry.")
+
+    assert feishu.messages == []
+
+
+def test_abandoned_card_that_is_gone_is_not_tried_again(desk: Desk, feishu: FakeFeishu) -> None:
+    desk.open(streaming=True).show("one")
+    feishu.trouble("* */cards/*", refused(200740), times=9)
+
+    desk.taken_over().open(streaming=True).abandon("Sorry.")
+
+    assert desk.journal.states["finished"] == "done"
 
 
 def test_value_of_a_button_comes_back_as_it_was_given(desk: Desk, feishu: FakeFeishu) -> None:
