@@ -29,7 +29,7 @@ from integrations.base import (
     TokenStore,
     WebhookRequest,
 )
-from integrations.checking import Finding
+from integrations.checking import NO_WAY_IN, Finding, WayIn
 from integrations.errors import PlatformError
 from integrations.feishu import actions, cards, check, events, opening, quoting
 from integrations.feishu.card_reply import CardReply
@@ -110,8 +110,8 @@ class FeishuAdapter(Adapter):
     def fetch_own_id(self, credentials: Credentials) -> str:
         return self._client(credentials).bot_open_id()
 
-    def check(self, credentials: Credentials) -> list[Finding]:
-        return check.findings(credentials, self._http, self._meter)
+    def check(self, credentials: Credentials, way_in: WayIn = NO_WAY_IN) -> list[Finding]:
+        return check.findings(credentials, self._http, self._meter, way_in)
 
     def connect(self, credentials: Credentials) -> LongConnection:
         return FeishuStream(credentials, self._http)
