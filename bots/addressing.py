@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
-from bots.models import Message
+from bots.models import Endpoint, Message
 from integrations.base import Credentials, ReplyTarget
 from integrations.errors import PlatformError
 
@@ -15,7 +16,10 @@ def credentials_of(question: Message) -> Credentials:
     endpoint = question.conversation.endpoint
     if endpoint is None and question.platform != "web":
         raise PlatformError("The endpoint of this conversation was deleted.", permanent=True)
-    return endpoint.credential.values() if endpoint else NO_CREDENTIALS
+    if endpoint is None:
+        return NO_CREDENTIALS
+    is_called = endpoint.mode == Endpoint.Mode.WEBHOOK
+    return replace(endpoint.credential.values(), callback_url=endpoint.webhook_url if is_called else "")
 
 
 def target_of(question: Message) -> ReplyTarget:

@@ -23,14 +23,15 @@ logger = logging.getLogger(__name__)
 PLATFORMS: Final[dict[str, RobotPlatform]] = {"dingtalk": dingtalk}
 
 
-def notify(robot: GroupRobot, title: str, markdown: str) -> None:
+def notify(robot: GroupRobot, title: str, text: str, *, is_markdown: bool = True) -> None:
     """Put a message into the robot's group, now. ``title`` may be empty; nobody is rung at.
 
-    Takes some seconds at worst. Raises PlatformError with words for an admin, which the robot's page shows as well.
+    Without ``is_markdown`` the text is shown sign for sign. Takes some seconds at worst. Raises PlatformError with
+    words for an admin, which the robot's page shows as well.
     """
     rows = GroupRobot.objects.filter(pk=robot.pk)
     try:
-        _send(robot, title, markdown)
+        _send(robot, title, text, is_markdown)
     except PlatformError as problem:
         rows.update(last_error=str(problem)[:500])
         logger.warning("a group robot did not send", extra={"group_robot_id": str(robot.pk), "reason": str(problem)})
@@ -44,10 +45,10 @@ def checked_address(platform: str, given: str) -> str:
     return known.address(given, (settings.PLATFORM_URLS[platform][1], *known.ORIGINS))
 
 
-def _send(robot: GroupRobot, title: str, markdown: str) -> None:
+def _send(robot: GroupRobot, title: str, text: str, is_markdown: bool) -> None:
     if not robot.is_enabled:
         raise PlatformError(_("This group robot is switched off."), permanent=True)
-    _platform(robot.platform).send(_address(robot), title, markdown, _http())
+    _platform(robot.platform).send(_address(robot), title, text, _http(), is_markdown=is_markdown)
 
 
 def _address(robot: GroupRobot) -> RobotAddress:

@@ -14,6 +14,8 @@ from integrations.base import Credentials
 from integrations.robots import RobotAddress
 from monitoring.ids import uuid7
 
+OF_EVENTS = _("Of the event settings. DingTalk: only if events are to come over HTTP.")
+
 
 class Platform(models.TextChoices):
     FEISHU = "feishu", _("Feishu / Lark")
@@ -31,8 +33,8 @@ class PlatformCredential(models.Model):
     platform = models.CharField(_("platform"), max_length=20, choices=Platform.choices)
     app_id = models.CharField(_("app ID"), max_length=100, help_text=_("Feishu: App ID. DingTalk: AppKey / Client ID."))
     app_secret = EncryptedTextField(_("app secret"))
-    verification_token = EncryptedTextField(_("verification token"), blank=True, help_text=_("Feishu only."))
-    encrypt_key = EncryptedTextField(_("encrypt key"), blank=True, help_text=_("Feishu only."))
+    verification_token = EncryptedTextField(_("verification token"), blank=True, help_text=OF_EVENTS)
+    encrypt_key = EncryptedTextField(_("encrypt key"), blank=True, help_text=OF_EVENTS)
     robot_code = models.CharField(
         _("robot code"), max_length=100, blank=True, help_text=_("DingTalk; empty: the app ID.")
     )

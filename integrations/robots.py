@@ -34,8 +34,9 @@ class RobotPlatform(Protocol):
         ``bases`` are the origins it may lead to. Raises ValueError with words for the admin.
         """
 
-    def send(self, robot: RobotAddress, title: str, markdown: str, http: httpx.Client) -> None:
+    def send(self, robot: RobotAddress, title: str, text: str, http: httpx.Client, *, is_markdown: bool = True) -> None:
         """Put one message into the group, within the robot's limits; it can ring at nobody. ``title`` may be empty.
 
+        Without ``is_markdown`` the text is shown sign for sign.
         Raises PlatformError (``permanent`` when no retry helps) and OutcomeUnknown.
         """

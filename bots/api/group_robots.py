@@ -113,8 +113,9 @@ class GroupRobotViewSet(ResourceViewSet):
         given = RobotPushSerializer(data=request.data)
         given.is_valid(raise_exception=True)
         said = given.validated_data
+        robot, title, text = self.get_object(), said.get("title", ""), said.get("text") or said["markdown"]
         try:
-            group_robots.notify(self.get_object(), said.get("title", ""), said.get("text") or said["markdown"])
+            group_robots.notify(robot, title, text, is_markdown="markdown" in said)
         except OutcomeUnknown as problem:
             return Response({"outcome": "unknown", "detail": str(problem)}, status=202)
         except PlatformError as problem:

@@ -37,9 +37,9 @@ def messages(source: str, max_parts: int = MAX_PARTS) -> tuple[Message, ...]:
     return tuple(Message(part, preview(part)) for part in split(clean(source), max_parts=max_parts))
 
 
-def literal_messages(source: str) -> tuple[Message, ...]:
+def literal_messages(source: str, max_parts: int = MAX_PARTS) -> tuple[Message, ...]:
     """A text as plain messages, sign for sign, whatever it would mean as Markdown."""
-    return tuple(Message(part) for part in split(literal(source)))
+    return tuple(Message(part) for part in split(literal(source), max_parts=max_parts))
 
 
 def card_text(source: str) -> tuple[str, str]:

@@ -73,8 +73,8 @@ def address(given: str, bases: Sequence[str]) -> str:
     return _with_token(base, tokens[0])
 
 
-def send(robot: RobotAddress, title: str, markdown: str, http: httpx.Client) -> None:
-    for message in _messages(title, markdown):
+def send(robot: RobotAddress, title: str, text: str, http: httpx.Client, *, is_markdown: bool = True) -> None:
+    for message in _messages(title, text, is_markdown):
         _send(robot, {**cards.webhook_message(message), "msgUuid": uuid.uuid4().hex}, http)
 
 
@@ -90,10 +90,13 @@ def _with_token(base: str, token: str) -> str:
     return f"{base}{PATH}?access_token={token}"
 
 
-def _messages(title: str, markdown: str) -> tuple[Message, ...]:
+def _messages(title: str, text: str, is_markdown: bool) -> tuple[Message, ...]:
     """DingTalk shows a title in notices only, so it heads the text as well."""
     name = " ".join(title.split())
-    parts = cards.messages(f"#### {name}\n\n{markdown}" if name else markdown, MOST_PARTS)
+    if is_markdown:
+        parts = cards.messages(f"#### {name}\n\n{text}" if name else text, MOST_PARTS)
+    else:
+        parts = cards.literal_messages(f"{name}\n\n{text}" if name else text, MOST_PARTS)
     if not parts:
         raise PlatformError(_("There is nothing in it to read."), permanent=True)
     return parts

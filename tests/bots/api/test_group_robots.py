@@ -74,12 +74,16 @@ def test_robot_keeps_its_secrets_and_its_platform_when_renamed(rest):
     assert (robot.name, robot.platform, robot.webhook_url) == ("New", "dingtalk", URL)
 
 
-@pytest.mark.parametrize("words", [{"text": "95 %"}, {"markdown": "95 %"}])
-def test_push_is_in_the_group_when_it_answers(client_with, push_path, dingtalk, words):
+@pytest.mark.parametrize(
+    ("words", "seen"),
+    [({"text": "**95** %"}, "Disk\n\n**95** %"), ({"markdown": "**95** %"}, "#### Disk\n\n**95** %")],
+)
+def test_push_is_in_the_group_when_it_answers(client_with, push_path, dingtalk, words, seen):
     response = client_with("messages:write").post(push_path, {"title": "Disk", **words})
 
     assert (response.status_code, response.json()) == (200, {"outcome": "sent", "detail": ""})
-    assert dingtalk.seen == [("robot", "#### Disk\n\n95 %")]
+    assert dingtalk.seen == [("robot", seen)]
+    assert dingtalk.calls[-1][1]["msgtype"] == next(iter(words))
 
 
 def test_push_needs_its_own_scope(client_with, push_path, dingtalk):
