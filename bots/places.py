@@ -6,8 +6,10 @@ each time.
 
 from __future__ import annotations
 
+import secrets
 import time
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 from django.db import transaction
@@ -39,6 +41,21 @@ def recall(key: str) -> Place | None:
     """From memory, without I/O; None when it must be looked up."""
     place = _known.get(key)
     return place if place and time.monotonic() - place.read_at_s < REMEMBERED_S else None
+
+
+@cache
+def nobodys(platform: str) -> Credentials:
+    """Secrets that open nothing, for callbacks of addresses that do not exist: as much work as a real refusal."""
+    secret = secrets.token_urlsafe(32)
+    return Credentials(
+        id="",
+        platform=platform,
+        app_id="nobody",
+        api_url="",
+        app_secret=secret,
+        verification_token=secret,
+        encrypt_key=secret,
+    )
 
 
 def look_up(key: str) -> Place | None:
