@@ -23,6 +23,7 @@ from integrations.dingtalk.opening import PressedButton, SealedEvent, error_code
 from integrations.dingtalk.payload import Json, as_id, as_object, as_text, epoch_s, missing
 
 MAX_URL_CHARS = 2_000
+MAX_NAME_CHARS = 60
 OVER_QUOTA = "20001"
 GROUP_IS_GONE: Final = frozenset({"chat_disband"})
 
@@ -133,4 +134,5 @@ def _target(payload: Json, credentials: Credentials, chat_type: ChatType, staff_
         sender_id=staff_id,
         webhook_url=session_url(as_text(payload.get("sessionWebhook")), credentials.oapi_url),
         webhook_expires_at_s=epoch_s(payload.get("sessionWebhookExpiredTime")),
+        sender_name=as_text(payload.get("senderNick"))[:MAX_NAME_CHARS],
     )
