@@ -27,7 +27,7 @@ from monitoring import metrics
 logger = logging.getLogger(__name__)
 Status = Message.Status
 LONGEST_ANSWER_S = 600.0
-MOST_TRIES = 2  # of fetching what came with a question; then the person is told
+MOST_FETCHES = 4  # attempts to get what came with a question, two counted a try; then the person is told
 
 
 @dataclass(slots=True)
@@ -48,9 +48,9 @@ def answer(question: Message, lease: Lease, show: Callable[[str], None]) -> Answ
     """
     bot, model = question.conversation.bot, choice.in_use(question.conversation)
     asked = together.group_of(question)
-    came_with = material.gather(asked, model, is_last_try=question.attempts > MOST_TRIES)
+    came_with = material.gather(asked, model, is_last_try=question.attempts > MOST_FETCHES)
     lead = "".join(f"{note}\n\n" for note in came_with.notes)
-    if lead and not (came_with.text or came_with.images or any(one.text.strip() for one in asked)):
+    if lead and not (came_with.is_of_use or any(one.text.strip() for one in asked)):
         return Answer(lead.strip(), "stop")
     lease.check()
     started = time.monotonic()
@@ -86,6 +86,7 @@ def request_for(question: Message, bot: Bot, asked: list[Message], came_with: Ma
         messages = prompt.from_client(bot.system_prompt, given)
     else:
         words = "\n\n".join(filter(None, [came_with.text, *(message.text for message in asked)]))
+        words = words or "[Only this picture came, without words.]"  # some services refuse an empty text
         messages = prompt.build(bot.system_prompt, history(question, bot), words, came_with.images)
     limits = {"temperature": bot.temperature, "top_p": bot.top_p, "max_tokens": bot.max_tokens}
     return GenRequest(

@@ -24,7 +24,7 @@ def added(endpoint: Endpoint, event: BotAdded) -> None:
     """Note the group, and greet it: once each time the bot comes, however often the platform tells."""
     given = {"left_at": None} | ({"name": event.chat_name[:200]} if event.chat_name else {})
     Chat.objects.update_or_create(endpoint=endpoint, chat_id=event.chat_id[:200], defaults=given)
-    if endpoint.group_policy_of(event.chat_id) != Bot.GroupPolicy.SILENT:
+    if endpoint.group_policy_of(event.chat_id, endpoint.bot) != Bot.GroupPolicy.SILENT:
         _welcome(endpoint, f"added:{event.chat_id}:{event.event_id}", chat_id=event.chat_id)
 
 

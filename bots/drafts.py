@@ -61,7 +61,7 @@ def draft(endpoint: Endpoint, incoming: IncomingMessage) -> Draft | None:
         is_addressed = is_mentioned or incoming.target.chat_type == "direct"
     target = incoming.target
     if target.chat_type == "group":
-        policy = endpoint.group_policy_of(target.chat_id)
+        policy = endpoint.group_policy_of(target.chat_id, bot)
         if policy == Bot.GroupPolicy.SILENT:
             return None
         is_addressed = True if is_addressed is False and policy == Bot.GroupPolicy.ALL else is_addressed

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
 
@@ -26,11 +26,13 @@ _UNFIT = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\"<>]+")
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """``text`` goes before the words of the message; ``notes`` are for the person: what could not be used, and why."""
+    """``text`` goes before the words of the message, and tells the model also of what is missing (``is_of_use`` when
+    it holds more than that). ``notes`` are for the person: what could not be used, and why."""
 
     text: str = ""
-    images: tuple[bytes, ...] = ()
+    images: tuple[bytes, ...] = field(default=(), repr=False)
     notes: tuple[str, ...] = ()
+    is_of_use: bool = False
 
 
 NOTHING: Final = Material()
@@ -87,7 +89,8 @@ def _is_wanted(one: Given, model: LanguageModel) -> bool:
 
 
 def _of(message: Message, rows: dict[int, MessageFile], model: LanguageModel, left: int) -> Material:
-    texts, notes = [_quotation(message, left)], []
+    quotation = _quotation(message, left)
+    texts, notes, has_text = [quotation], [], bool(quotation)
     images: list[bytes] = []
     for one in files.given(message):
         name, row = _name(one, rows.get(one.position)), rows.get(one.position)
@@ -99,9 +102,11 @@ def _of(message: Message, rows: dict[int, MessageFile], model: LanguageModel, le
             images.append(bytes(row.image))
         elif row and row.text:
             texts.append(_as_data(f'file "{name}"', row.text, left - sum(map(tokens, texts))))
+            has_text = True
         elif one.attachment.kind != "audio":
             texts.append(f"[A file came with the message: {name or one.attachment.kind}]")
-    return Material("\n\n".join(filter(None, texts)), tuple(images), tuple(dict.fromkeys(notes)))
+    is_of_use = has_text or bool(images)
+    return Material("\n\n".join(filter(None, texts)), tuple(images), tuple(dict.fromkeys(notes)), is_of_use)
 
 
 def _problem(message: Message, one: Given, row: MessageFile | None, model: LanguageModel) -> str:
@@ -150,7 +155,7 @@ def _name(one: Given, row: MessageFile | None) -> str:
 
 def _fit(name: str) -> str:
     """A stranger chose it: one line, without signs that end a quotation."""
-    return _UNFIT.sub(" ", name).strip()[:100]
+    return " ".join(_UNFIT.sub(" ", name).split())[:100]
 
 
 def _joined(parts: Iterable[Material]) -> Material:
@@ -159,4 +164,5 @@ def _joined(parts: Iterable[Material]) -> Material:
         "\n\n".join(part.text for part in all_of if part.text),
         tuple(image for part in all_of for image in part.images)[:MOST_IMAGES],
         tuple(dict.fromkeys(note for part in all_of for note in part.notes)),
+        any(part.is_of_use for part in all_of),
     )

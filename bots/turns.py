@@ -151,8 +151,9 @@ def _close(question: Message, reply: Message, open_reply: OpenReply) -> None:
 def _is_for_us(question: Message) -> bool:
     """Settle whether a group message names the bot, where that could not be told at the door."""
     details = question.details
-    endpoint, chat_id = question.conversation.endpoint, question.conversation.chat_id
-    takes_all = endpoint is not None and endpoint.group_policy_of(chat_id) == Bot.GroupPolicy.ALL
+    conversation, endpoint = question.conversation, question.conversation.endpoint
+    policy = endpoint.group_policy_of(conversation.chat_id, conversation.bot) if endpoint else ""
+    takes_all = policy == Bot.GroupPolicy.ALL
     if (is_addressed := details.get("is_addressed", True)) is not None:
         return takes_all or bool(is_addressed)
     if endpoint is None:

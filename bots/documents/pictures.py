@@ -24,7 +24,9 @@ def read(data: bytes) -> Read:
                 raise Unreadable("too_large")
             is_photo = picture.format == "JPEG"
             return Read(image=_encoded(_plain(picture), is_photo=is_photo))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise Unreadable("too_large") from None
+    except (OSError, ValueError, SyntaxError):
         raise Unreadable("broken") from None
 
 

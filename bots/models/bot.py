@@ -204,9 +204,10 @@ class Endpoint(models.Model):
             self.key_hash = lookup_hash(self.key)
         super().save(*args, **kwargs)
 
-    def group_policy_of(self, chat_id: str) -> str:
-        """When the bot answers in this group: the group's own policy, else the bot's."""
-        return str(self.chat_policies.get(chat_id) or self.bot.group_policy)
+    def group_policy_of(self, chat_id: str, bot: Bot) -> str:
+        """When the bot answers in this group: the group's own policy, else the bot's. ``bot`` is this endpoint's own,
+        which callers have at hand."""
+        return str(self.chat_policies.get(chat_id) or bot.group_policy)
 
     @property
     def webhook_url(self) -> str:
