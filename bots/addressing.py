@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
-from bots.models import Endpoint, Message
+from bots import places
+from bots.models import Message
 from integrations.base import Credentials, ReplyTarget
 from integrations.errors import PlatformError
 
@@ -13,13 +13,13 @@ NO_CREDENTIALS: Final = Credentials(id="", platform="web", app_id="", api_url=""
 
 
 def credentials_of(question: Message) -> Credentials:
-    endpoint = question.conversation.endpoint
-    if endpoint is None and question.platform != "web":
-        raise PlatformError("The endpoint of this conversation was deleted.", permanent=True)
-    if endpoint is None:
+    if question.platform == "web":
         return NO_CREDENTIALS
-    is_called = endpoint.mode == Endpoint.Mode.WEBHOOK
-    return replace(endpoint.credential.values(), callback_url=endpoint.webhook_url if is_called else "")
+    endpoint_id = question.conversation.endpoint_id
+    place = places.of(endpoint_id) if endpoint_id else None
+    if place is None:
+        raise PlatformError("The endpoint of this conversation was deleted.", permanent=True)
+    return place.credentials
 
 
 def target_of(question: Message) -> ReplyTarget:

@@ -110,8 +110,10 @@ def history(question: Message, bot: Bot) -> list[prompt.Turn]:
     )
     if question.conversation.context_started_at:
         asked = asked.filter(received_at__gte=question.conversation.context_started_at)
-    newest = [m for m in asked.order_by("-received_at", "-pk")[: bot.history_messages] if _is_remembered(m)]
-    replies = {m.reply_to_id: m for m in Message.objects.filter(reply_to__in=newest, is_current=True)}
+    asked = asked.only("conversation_id", "text", "details").order_by("-received_at", "-pk")
+    newest = [m for m in asked[: bot.history_messages] if _is_remembered(m)]
+    answers = Message.objects.filter(reply_to__in=newest, is_current=True).only("text", "reply_to")
+    replies = {m.reply_to_id: m for m in answers}
     newest.reverse()
     came_with = material.remembered(newest, question.conversation)
     turns = []

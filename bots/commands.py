@@ -108,7 +108,7 @@ def _listed(conversation: Conversation) -> str:
         _("- %(model)s (in use)") % {"model": one.name} if one.pk == used else f"- {one.name}"
         for one in choice.offered(conversation.bot)
     ]
-    return "\n".join([_("Models:"), *lines, _("Choose one with /model NAME.")])
+    return "\n".join([_("Models:"), *lines, "", _("Choose one with /model NAME.")])
 
 
 def status(conversation: Conversation) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 from django.db import connection, transaction
 from django.utils import timezone
 
-from bots import buttons, connections, together
+from bots import buttons, connections, statements, together
 from bots.addressing import credentials_of, target_of
 from bots.journal import DatabaseJournal
 from bots.models import Bot, DeliveryStep, Endpoint, Message
@@ -234,7 +234,8 @@ def settle(
         write(question, changed | {"details": question.details}, allowed)
         if reply:
             reply.status, reply.delivered_at = Status(status), delivered_at
-            reply.save(update_fields=["status", "delivered_at"])
+            changed = {"status": reply.status, "delivered_at": delivered_at}
+            statements.update(Message, changed, {"id": reply.pk})
         together.settle(question)
     if question.platform == "web":
         live.settle(str(question.pk))

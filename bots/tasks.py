@@ -6,7 +6,7 @@ from uuid import UUID
 
 from celery import shared_task
 
-from bots import connections, doorbell, pushes, sweeping, turns, unfinished
+from bots import connections, doorbell, pushes, sweeping, tidying, turns, unfinished
 from bots import workers as workers  # its signal handlers belong to every worker process
 from integrations import quota
 
@@ -49,3 +49,9 @@ def close_cards() -> None:
     """Close the cards that nobody will come back to."""
     connections.freshen()
     unfinished.close_all()
+
+
+@shared_task(queue="default")
+def tidy() -> None:
+    """What is kept for a while only goes; what is new comes into the admin's lists."""
+    tidying.tidy()

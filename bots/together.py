@@ -44,12 +44,10 @@ def _join(group: list[Message]) -> Message:
 
 def group_of(question: Message) -> list[Message]:
     """The messages that are answered now, in order; the question is the last. Those taken back are none of them."""
-    names = question.details.get("together", ())
+    if not (names := question.details.get("together")):
+        return [question]
     others = Message.objects.filter(pk__in=names, cancel_requested_at__isnull=True).order_by("received_at", "id")
-    return [
-        *(others.select_related("conversation__bot", "conversation__endpoint__credential") if names else ()),
-        question,
-    ]
+    return [*others.select_related("conversation__bot", "conversation__endpoint__credential"), question]
 
 
 def settle(question: Message) -> None:

@@ -9,7 +9,7 @@ from uuid import UUID
 from django.db import DatabaseError, InterfaceError
 from django.utils import timezone
 
-from bots import answering, delivery, doorbell, leases, notices, replies, together
+from bots import answering, delivery, doorbell, leases, notices, places, replies, together
 from bots.delivery import OpenReply
 from bots.errors import LeaseLost
 from bots.journal import held
@@ -68,9 +68,11 @@ def _work_off(lease: Lease, may_answer: bool) -> Message | None:
 
 def _waiting(lease: Lease) -> list[Message]:
     """The next questions, in order."""
-    related = "conversation__bot__model", "conversation__endpoint__credential", "conversation__chosen_model"
     waiting = Message.objects.waiting().filter(conversation_id=lease.conversation_id)
-    return list(waiting.select_related(*related)[:READ_AHEAD])
+    found = list(waiting.select_related("conversation")[:READ_AHEAD])
+    for message in found:
+        places.attach(message.conversation)
+    return found
 
 
 def _next(waiting: list[Message]) -> Message:

@@ -113,6 +113,7 @@ class ReplyTarget:
     thread_id: str = ""
     webhook_url: str = field(default="", repr=False)
     webhook_expires_at_s: float = 0.0
+    sender_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

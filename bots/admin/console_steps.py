@@ -83,6 +83,9 @@ GUIDES: dict[tuple[str, str], Guide] = {
             *DINGTALK_FIRST,
             _("In the robot's settings choose the message receiving mode HTTP (HTTP 模式), paste the address from "
               "above and save. ClawdBot must be reachable from the internet."),
+            _("Buttons on cards need no step: their address is registered by itself. Optional, to learn that the bot "
+              "came into a group or lost one: under Event Subscription (事件订阅) choose HTTP push, put its token and "
+              "AES key into the credential, paste the same address and save."),
             *DINGTALK_LAST,
         ),
         needs_address=True,

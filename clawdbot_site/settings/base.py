@@ -198,8 +198,11 @@ OUTBOUND_TRUSTED_ORIGINS = [
 
 # -- doorbells, live updates, cache: Redis, or this process itself --
 CELERY_BROKER_URL = REDIS_URL or "memory://localhost/"
+# Without ack_emulation Redis keeps no copy of what a worker fetched (two round trips a message): the database knows.
 CELERY_BROKER_TRANSPORT_OPTIONS = (
-    {"socket_timeout": 1.0, "socket_connect_timeout": 1.0} if REDIS_URL else {"polling_interval": 0.01}
+    {"socket_timeout": 1.0, "socket_connect_timeout": 1.0, "ack_emulation": False}
+    if REDIS_URL
+    else {"polling_interval": 0.01}
 )
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_IGNORE_RESULT = True
@@ -215,6 +218,7 @@ CELERY_TIMEZONE = TIME_ZONE
 CELERY_BEAT_SCHEDULE = {
     "sweep": {"task": "bots.tasks.sweep", "schedule": 2.0, "options": {"expires": 2.0}},
     "close cards": {"task": "bots.tasks.close_cards", "schedule": 60.0, "options": {"expires": 60.0}},
+    "tidy": {"task": "bots.tasks.tidy", "schedule": 3600.0, "options": {"expires": 600.0}},
     "review quotas": {"task": "bots.tasks.review_quotas", "schedule": 3600.0, "options": {"expires": 600.0}},
 }
 CHANNEL_LAYERS = {

@@ -120,8 +120,14 @@ def _group_space(credentials: Credentials, target: ReplyTarget) -> Json:
     return {
         "openSpaceId": f"dtv1.card//IM_GROUP.{target.chat_id}",
         "imGroupOpenSpaceModel": {"supportForward": True},
-        "imGroupOpenDeliverModel": {"robotCode": robot_code(credentials)},
+        "imGroupOpenDeliverModel": {"robotCode": robot_code(credentials), **_mentioned(target)},
     }
+
+
+def _mentioned(target: ReplyTarget) -> Json:
+    """Whom a card names when it appears: who asked. The name is what the person wrote, so it is shown as words only."""
+    staff_id = mention(target)
+    return {"atUserIds": {staff_id: plain_text(target.sender_name) or staff_id}} if staff_id else {}
 
 
 def _robot_space(target: ReplyTarget) -> Json:

@@ -9,6 +9,7 @@ from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from integrations.base import (
+    BotAdded,
     BotRemoved,
     CardAction,
     ChatType,
@@ -23,8 +24,10 @@ from integrations.dingtalk.opening import PressedButton, SealedEvent, error_code
 from integrations.dingtalk.payload import Json, as_id, as_object, as_text, epoch_s, missing
 
 MAX_URL_CHARS = 2_000
+MAX_NAME_CHARS = 60
 OVER_QUOTA = "20001"
-GROUP_IS_GONE: Final = frozenset({"chat_disband"})
+ADDED: Final = "im_cool_app_install"
+GONE: Final = frozenset({"chat_disband", "im_cool_app_uninstall"})
 
 _CHAT_TYPES: dict[str, ChatType] = {"1": "direct", "2": "group"}
 _BUTTONS: Final[dict[str, Literal["stop", "up", "down"]]] = {
@@ -82,12 +85,22 @@ def parse_card_action(payload: Json) -> Inbound:
     return CardAction(user_id=user_id, card_id=card_id, button=button, chat_id=chat_id)
 
 
-def parse_event(kind: str, payload: Json) -> Inbound:
-    """Of events only the end of a group means something here. Keys begin small or capital, by the way they came."""
-    chat_id = as_id(payload, "openConversationId") or as_id(payload, "OpenConversationId")
-    if kind in GROUP_IS_GONE and chat_id:
+def parse_event(kind: str, payload: Json, event_id: str = "") -> Inbound:
+    """Turn an event into a value: only what becomes of the robot's groups means something here.
+
+    Source: PROTOCOL.md, "Events".
+    """
+    chat_id = _either(payload, "openConversationId")
+    if kind in GONE and chat_id:
         return BotRemoved(chat_id)
+    if kind == ADDED and chat_id and (event_id := event_id or _either(payload, "eventId")):
+        return BotAdded(chat_id, event_id, user_id=_either(payload, "operator"))
     return Ignored("event")
+
+
+def _either(payload: Json, name: str) -> str:
+    """Keys begin small or capital, by the way they came."""
+    return as_id(payload, name) or as_id(payload, name[0].upper() + name[1:])
 
 
 def _button(pressed: Json) -> Literal["", "stop", "up", "down"]:
@@ -133,4 +146,5 @@ def _target(payload: Json, credentials: Credentials, chat_type: ChatType, staff_
         sender_id=staff_id,
         webhook_url=session_url(as_text(payload.get("sessionWebhook")), credentials.oapi_url),
         webhook_expires_at_s=epoch_s(payload.get("sessionWebhookExpiredTime")),
+        sender_name=as_text(payload.get("senderNick"))[:MAX_NAME_CHARS],
     )

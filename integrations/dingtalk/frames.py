@@ -20,7 +20,7 @@ _WORDS = {TAKEN: "OK", BAD: "bad request", UNKNOWN: "no such topic"}
 class Frame:
     """``kind`` is SYSTEM, CALLBACK or EVENT; ``id`` names it in the acknowledgement, empty where none is possible.
 
-    ``event`` and ``company`` are those of an EVENT: its data does not say what happened, nor to whom.
+    ``event``, ``event_id`` and ``company`` are those of an EVENT: its data does not say what happened, nor to whom.
     """
 
     kind: str
@@ -28,6 +28,7 @@ class Frame:
     id: str
     data: str = field(repr=False)
     event: str = ""
+    event_id: str = ""
     company: str | None = None
 
 
@@ -46,6 +47,7 @@ def read(text: str | bytes) -> Frame | None:
         as_text(headers.get("messageId")),
         data if isinstance(data, str) else json.dumps(data or {}),
         as_text(headers.get("eventType")),
+        as_text(headers.get("eventId")),
         as_text(headers.get("eventCorpId")) or None,
     )
 

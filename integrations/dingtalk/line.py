@@ -127,7 +127,7 @@ class Line:
 
     def _event(self, frame: Frame) -> Inbound:
         check_company(frame.company, self._credentials)
-        return parse_event(frame.event, _object(frame))
+        return parse_event(frame.event, _object(frame), frame.event_id)
 
     def _end_by(self, end: End) -> None:
         if not self.ending.is_set():

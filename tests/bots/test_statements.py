@@ -1,50 +1,75 @@
-"""What an ordinary text message costs the database. A change that makes it more shows here, and needs a reason."""
-
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
-from django.db import connection
-from django.test.utils import CaptureQueriesContext
+from django.db import IntegrityError, transaction
+from django.utils import timezone
 
-from bots import drafts, inbound, storing, turns
+from bots import statements
+from bots.models import DeliveryStep, Message
+from integrations.models import PlatformCredential
 from tests import factories
-from tests.bots.conftest import work_off
 
-pytestmark = pytest.mark.django_db(transaction=True)
-WORDS = ("SELECT", "INSERT", "UPDATE", "DELETE")
-STORED, ANSWERED = 2, 14
+pytestmark = pytest.mark.django_db
 
 
-def statements(captured: CaptureQueriesContext) -> list[str]:
-    """Without the beginnings and ends of transactions."""
-    return [query["sql"] for query in captured if query["sql"].startswith(WORDS)]
+def _reply() -> Message:
+    question = factories.web_question()
+    return Message(conversation=question.conversation, reply_to=question, role="assistant", platform="web", text="Hi")
 
 
-@pytest.mark.parametrize("chat_type", ["direct", "group"])
-def test_the_door_asks_nothing_for_a_text_message(on_dingtalk, chat_type):
-    endpoint = on_dingtalk()
-    endpoint.credential.corp_id = "ding1"
-    text = factories.incoming("Hello", chat_type=chat_type, tenant_id="ding1")
+def test_an_inserted_row_is_the_one_that_save_would_have_stored():
+    row = _reply()
+    row.timings, row.session_url = {"queue": 3}, "https://secret.example.com"
 
-    with CaptureQueriesContext(connection) as captured:
-        item = inbound.draft_of(endpoint, text)
-        has_effect = inbound.has_effect(endpoint, text, item)
-        inbound.act(endpoint, text, item)
+    statements.insert(row)
 
-    assert (statements(captured), has_effect) == ([], False)
+    stored = Message.objects.get(pk=row.pk)
+    assert not row._state.adding
+    for field in Message._meta.concrete_fields:
+        if field.name != "session_url":
+            assert getattr(stored, field.attname) == getattr(row, field.attname)
+    assert stored.session_url == "https://secret.example.com"
 
 
-def test_a_text_message_costs_no_more_than_it_did(on_dingtalk, says):
-    endpoint = on_dingtalk()
-    work_off(says(endpoint, "the first one of a conversation costs more"))
-    item = drafts.draft(endpoint, factories.incoming("to be stored", chat_id="cid2"))
-    storing.store([drafts.draft(endpoint, factories.incoming("before", chat_id="cid2"))])
-    question = says(endpoint, "the second")
+def test_a_row_whose_key_the_database_makes_can_be_inserted():
+    reply = _reply()
+    statements.insert(reply)
+    statements.insert(DeliveryStep(message=reply, name="part-1", key="k", fence=1, first_tried_at=timezone.now()))
 
-    with CaptureQueriesContext(connection) as stored:
-        storing.store([item])
-    with CaptureQueriesContext(connection) as answered:
-        turns.work(question.conversation_id, may_answer=True)
+    assert DeliveryStep.objects.get(message=reply).name == "part-1"
 
-    assert len(statements(stored)) <= STORED
-    assert len(statements(answered)) <= ANSWERED
+
+def test_what_breaks_a_constraint_is_not_inserted():
+    first = _reply()
+    statements.insert(first)
+    second = Message(conversation=first.conversation, reply_to=first.reply_to, role="assistant", platform="web")
+
+    with pytest.raises(IntegrityError), transaction.atomic():
+        statements.insert(second)
+
+    assert second._state.adding
+    assert Message.objects.filter(role="assistant").get() == first
+
+
+@pytest.mark.parametrize(("allowed", "changed"), [(("received", "answering"), 1), (("failed",), 0)])
+def test_an_update_changes_rows_that_fulfil_the_conditions(allowed, changed):
+    question, other = factories.web_question(), factories.web_question()
+    later = timezone.now() + timedelta(seconds=5)
+    values = {"details": {"kind": "text", "n": 1}, "next_attempt_at": later, "error": "x"}
+
+    found = statements.update(Message, values, {"id": question.pk, "status": allowed})
+
+    question.refresh_from_db()
+    other.refresh_from_db()
+    assert found == changed
+    assert (question.error, question.next_attempt_at, question.details.get("n")) == (
+        ("x", later, 1) if changed else ("", None, None)
+    )
+    assert other.error == ""
+
+
+def test_a_secret_cannot_be_part_of_an_update():
+    with pytest.raises(TypeError):
+        statements.update(PlatformCredential, {"app_secret": "plain"}, {"id": factories.credential().pk})

@@ -122,7 +122,7 @@ class FakeGateway:
         frame_id = f"frame-{next(self._numbers)}"
         self.live[-1].frames.add(frame_id)
         made = json.loads(frame("EVENT", "*", data, frame_id))
-        made["headers"] |= {"eventType": event, "eventCorpId": company}
+        made["headers"] |= {"eventType": event, "eventCorpId": company, "eventId": "event-1"}
         await self.live[-1].send(json.dumps(made))
         return frame_id
 

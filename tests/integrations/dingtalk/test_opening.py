@@ -12,7 +12,17 @@ from typing import Any
 import httpx
 import pytest
 
-from integrations.base import BotRemoved, CardAction, Challenge, Credentials, Ignored, Inbound, Toast, WebhookRequest
+from integrations.base import (
+    BotAdded,
+    BotRemoved,
+    CardAction,
+    Challenge,
+    Credentials,
+    Ignored,
+    Inbound,
+    Toast,
+    WebhookRequest,
+)
 from integrations.dingtalk.adapter import DingTalkAdapter
 from integrations.dingtalk.crypto import EventKeys, callback_signature, card_secret
 from integrations.errors import AuthenticationError, PayloadError
@@ -85,6 +95,18 @@ def test_end_of_a_group_is_told_and_answered_sealed() -> None:
 
     assert receive(request) == BotRemoved("cidGroup==")
     assert opened(ADAPTER.acknowledge(request, APP, {})) == b"success"
+
+
+def test_a_group_that_the_robot_came_to_or_left_is_told() -> None:
+    came = {
+        "EventType": "im_cool_app_install",
+        "eventId": "e1",
+        "openConversationId": "cidG==",
+        "operator": "staff0001",
+    }
+    assert receive(event(came)) == BotAdded("cidG==", "e1", user_id="staff0001")
+    assert receive(event({**came, "EventType": "im_cool_app_uninstall"})) == BotRemoved("cidG==")
+    assert receive(event({**came, "eventId": None})) == Ignored("event")
 
 
 @pytest.mark.parametrize("name", ["msg_signature", "signature"])

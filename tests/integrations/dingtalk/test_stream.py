@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from clawdbot_site.security.outbound import guarded_client
-from integrations.base import BotRemoved, CardAction, Credentials, Ignored, Inbound, IncomingMessage
+from integrations.base import BotAdded, BotRemoved, CardAction, Credentials, Ignored, Inbound, IncomingMessage
 from integrations.dingtalk.stream import DingTalkStream, Timing
 from integrations.errors import NotTaken
 
@@ -157,8 +157,12 @@ async def test_the_end_of_a_group_is_told_and_comes_later_when_it_was_not_taken(
         taken.refusals = 1
         acks = [await gateway.acked(await gateway.push_event("chat_disband", gone, "dingcorp")) for _ in range(2)]
 
+        await gateway.acked(
+            await gateway.push_event("im_cool_app_install", {**gone, "operator": "staff0001"}, "dingcorp")
+        )
+
     assert [json.loads(ack["data"])["status"] for ack in acks] == ["LATER", "SUCCESS"]
-    assert taken.events == [BotRemoved("cidGroup==")] * 2
+    assert taken.events == [*[BotRemoved("cidGroup==")] * 2, BotAdded("cidGroup==", "event-1", user_id="staff0001")]
 
 
 async def test_an_event_of_another_company_is_not_believed(gateway):
