@@ -6,8 +6,10 @@ once, one made elsewhere within REMEMBERED_S. Unknown addresses are asked for ea
 
 from __future__ import annotations
 
+import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Final
 from uuid import UUID
 
@@ -44,6 +46,21 @@ def recall(key: str | UUID) -> Place | None:
     return place if place and _is_fresh(place.read_at_s) else None
 
 
+@cache
+def nobodys(platform: str) -> Credentials:
+    """Secrets that open nothing, for callbacks of addresses that do not exist: as much work as a real refusal."""
+    secret = secrets.token_urlsafe(32)
+    return Credentials(
+        id="",
+        platform=platform,
+        app_id="nobody",
+        api_url="",
+        app_secret=secret,
+        verification_token=secret,
+        encrypt_key=secret,
+    )
+
+
 def look_up(key: str) -> Place | None:
     """From the database; None when there is no such address, or it is disabled."""
     return _read(key, Endpoint.objects.live().with_key(key))
@@ -68,12 +85,18 @@ def _read(key: str | UUID, rows: EndpointQuerySet) -> Place | None:
     if endpoint is None:
         _known.pop(key, None)
         return None
-    place = Place(endpoint, endpoint.credential.values(), read_at_s)
+    place = Place(endpoint, _credentials(endpoint), read_at_s)
     if len(_known) >= MOST:
         _known.clear()
     if generation == _changes:  # else it may be older than a change
         _known[key] = place
     return place
+
+
+def _credentials(endpoint: Endpoint) -> Credentials:
+    """With the address, where the platform calls us."""
+    is_called = endpoint.mode == Endpoint.Mode.WEBHOOK
+    return replace(endpoint.credential.values(), callback_url=endpoint.webhook_url if is_called else "")
 
 
 def _bot(bot_id: UUID) -> Bot:

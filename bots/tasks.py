@@ -6,7 +6,7 @@ from uuid import UUID
 
 from celery import shared_task
 
-from bots import connections, doorbell, pushes, sweeping, tidying, turns
+from bots import connections, doorbell, pushes, sweeping, tidying, turns, unfinished
 from bots import workers as workers  # its signal handlers belong to every worker process
 from integrations import quota
 
@@ -42,6 +42,13 @@ def sweep() -> None:
 def review_quotas() -> None:
     """Alerts of the platforms' monthly quotas: open those that are due, close those of a past month."""
     quota.review()
+
+
+@shared_task(queue="delivery")
+def close_cards() -> None:
+    """Close the cards that nobody will come back to."""
+    connections.freshen()
+    unfinished.close_all()
 
 
 @shared_task(queue="default")

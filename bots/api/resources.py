@@ -13,6 +13,7 @@ from bots.api.credentials import CredentialViewSet
 from bots.api.dead_letters import DeadLetterViewSet
 from bots.api.endpoints import EndpointViewSet, PushView
 from bots.api.feedback import FeedbackViewSet
+from bots.api.group_robots import GroupRobotViewSet
 from bots.api.language_models import LanguageModelViewSet
 
 urlpatterns = [
@@ -27,6 +28,7 @@ def register(router: BaseRouter) -> None:
     router.register("bots", BotViewSet, basename="bot")
     router.register("credentials", CredentialViewSet, basename="credential")
     router.register("endpoints", EndpointViewSet, basename="endpoint")
+    router.register("group-robots", GroupRobotViewSet, basename="group-robot")
     router.register("conversations", ConversationViewSet, basename="conversation")
     router.register("messages", MessageViewSet, basename="message")
     router.register("chats", ChatViewSet, basename="chat")

@@ -76,6 +76,7 @@ NAVIGATION = [
             _list(_("Platform credentials"), "key", "integrations.platformcredential"),
             _list(_("Endpoints"), "hub", "bots.endpoint"),
             _list(_("Chat groups"), "groups", "bots.chat"),
+            _list(_("Group robots"), "campaign", "integrations.grouprobot"),
         ],
     },
     {

@@ -181,6 +181,10 @@ SPECTACULAR_SETTINGS = {
 FEISHU_BASE_URL = environment.base_url("FEISHU_BASE_URL")
 DINGTALK_API_URL = environment.base_url("DINGTALK_API_URL")
 DINGTALK_OAPI_URL = environment.base_url("DINGTALK_OAPI_URL")
+PLATFORM_URLS = {  # where each platform's API is, and its second host: one has two
+    "feishu": (FEISHU_BASE_URL, FEISHU_BASE_URL),
+    "dingtalk": (DINGTALK_API_URL, DINGTALK_OAPI_URL),
+}
 MODEL_ENDPOINT = environment.base_url("MODEL_ENDPOINT")
 MODEL_API_KEY, MODEL_NAME = env("MODEL_API_KEY"), env("MODEL_NAME")
 MODEL_PATH = env("MODEL_PATH")
@@ -213,6 +217,7 @@ CELERY_BEAT_MAX_LOOP_INTERVAL = 2
 CELERY_TIMEZONE = TIME_ZONE
 CELERY_BEAT_SCHEDULE = {
     "sweep": {"task": "bots.tasks.sweep", "schedule": 2.0, "options": {"expires": 2.0}},
+    "close cards": {"task": "bots.tasks.close_cards", "schedule": 60.0, "options": {"expires": 60.0}},
     "tidy": {"task": "bots.tasks.tidy", "schedule": 3600.0, "options": {"expires": 600.0}},
     "review quotas": {"task": "bots.tasks.review_quotas", "schedule": 3600.0, "options": {"expires": 600.0}},
 }

@@ -26,7 +26,8 @@ def dingtalk_app() -> Iterator[FakeDingTalk]:
 def on_dingtalk(dingtalk_app: FakeDingTalk, settings: Any) -> Callable[..., Endpoint]:
     """Makes an endpoint whose bot answers in the fake DingTalk by plain messages."""
     settings.OUTBOUND_ALLOWED_NETWORKS = ["127.0.0.0/8"]
-    settings.DINGTALK_API_URL, settings.DINGTALK_OAPI_URL = dingtalk_app.api_url, dingtalk_app.oapi_url
+    urls = {"dingtalk": (dingtalk_app.api_url, dingtalk_app.oapi_url)}
+    settings.PLATFORM_URLS = {**settings.PLATFORM_URLS, **urls}
 
     def make(bot: dict[str, Any] | None = None, **values: Any) -> Endpoint:
         app = {"app_id": dingtalk_app.app_id, "app_secret": dingtalk_app.app_secret}

@@ -172,6 +172,27 @@ def test_dingtalk_needs_neither(browser):
     assert add(browser, PlatformCredential, given) == {}
 
 
+KEYS_OF_EVENTS = {"verification_token": "exampleToken01", "encrypt_key": "a1" * 21 + "b"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "fields"),
+    [
+        ({}, []),
+        ({"verification_token": "ab"}, ["verification_token"]),
+        ({"verification_token": "with blank"}, ["verification_token"]),
+        ({"encrypt_key": "a" * 42}, ["encrypt_key"]),
+        ({"encrypt_key": "a" * 42 + "="}, ["encrypt_key"]),
+        ({"encrypt_key": ""}, ["encrypt_key"]),
+        ({"verification_token": ""}, ["verification_token"]),
+    ],
+)
+def test_dingtalks_event_keys_come_together_and_in_their_form(browser, changes, fields):
+    given = {"name": "Acme", "platform": "dingtalk", "app_id": "ding1", "app_secret": "s1", **KEYS_OF_EVENTS, **changes}
+
+    assert list(add(browser, PlatformCredential, given)) == fields
+
+
 def test_stored_secrets_count_when_a_credential_is_changed(browser):
     credential = factories.credential()
     given = {"name": "Renamed", "platform": "feishu", "app_id": credential.app_id}

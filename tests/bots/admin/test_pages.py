@@ -10,14 +10,32 @@ from rest_framework_api_key.models import APIKey
 from bots.admin.dead_letters import DeadLetter
 from bots.models import Bot, Chat, Conversation, Endpoint, Feedback, Message
 from inference.models import LanguageModel
-from integrations.models import PlatformCredential
+from integrations.models import GroupRobot, PlatformCredential
 from monitoring.models import AuditLog
 from tests import factories
 
-MODELS: list[Any] = [Bot, Endpoint, LanguageModel, PlatformCredential, Chat, Conversation, Message, Feedback]
+MODELS: list[Any] = [
+    Bot,
+    Endpoint,
+    LanguageModel,
+    PlatformCredential,
+    GroupRobot,
+    Chat,
+    Conversation,
+    Message,
+    Feedback,
+]
 LISTS = [*MODELS, DeadLetter]
-WRITABLE = MODELS[:5]
-SECRETS = ("app-secret-", "verification-token-", "encrypt-key-", "sk-model-secret", "session-secret")
+WRITABLE = MODELS[:6]
+SECRETS = (
+    "app-secret-",
+    "verification-token-",
+    "encrypt-key-",
+    "sk-model-secret",
+    "session-secret",
+    "robot-token",
+    "SECrobot",
+)
 
 
 def page(model: Any, name: str, *args: Any) -> str:
@@ -28,6 +46,7 @@ def fill(count: int) -> None:
     for _number in range(count):
         model = factories.model(engine="openai", base_url="https://llm.example.com/v1", api_key="sk-model-secret")
         place = factories.endpoint(bot=factories.bot(model=model))
+        factories.group_robot()
         question = factories.web_question(place.bot, "Where is the canteen?", status="failed", error="no power")
         question.session_url = "https://oapi.dingtalk.com/session-secret"
         question.save()

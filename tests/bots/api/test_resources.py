@@ -32,6 +32,7 @@ READ_SCOPE = {
     "bots/": "bots:read",
     "endpoints/": "bots:read",
     "credentials/": "bots:write",
+    "group-robots/": "bots:write",
     "conversations/": "messages:read",
 }
 
@@ -54,7 +55,7 @@ def test_a_list_is_shown_only_with_its_scope(client_with, path, scope):
     assert (refused.status_code, refused.json()["error"]["code"]) == (403, "permission_denied")
 
 
-@pytest.mark.parametrize("path", ["models/", "bots/", "credentials/", "endpoints/"])
+@pytest.mark.parametrize("path", ["models/", "bots/", "credentials/", "endpoints/", "group-robots/"])
 def test_writing_needs_the_scope_for_it(client_with, path):
     reader = client_with("bots:read", "messages:read", "messages:write", "chat", "audit:read", "admin")
 
@@ -208,6 +209,21 @@ def test_leaving_a_secret_out_keeps_it(rest):
 
     assert changed.status_code == 200
     assert PlatformCredential.objects.get().encrypt_key == "kept"
+
+
+def test_dingtalks_event_keys_come_together_and_in_their_form(rest):
+    body = {"name": "Ding", "platform": "dingtalk", "app_id": "ding1", "app_secret": "s"}
+    keys = {"verification_token": "exampleToken01", "encrypt_key": "a" * 43}
+    wrong = {**keys, "encrypt_key": "a" * 44}
+
+    assert list(fields_of(rest.post("/api/v1/credentials/", {**body, **wrong}))) == ["encrypt_key"]
+    assert list(fields_of(rest.post("/api/v1/credentials/", {**body, "encrypt_key": "a" * 43}))) == [
+        "verification_token"
+    ]
+    assert rest.post("/api/v1/credentials/", {**body, **keys}).status_code == 201
+    path = f"/api/v1/credentials/{PlatformCredential.objects.get().pk}/"
+    assert rest.patch(path, {"name": "Renamed"}).status_code == 200
+    assert list(fields_of(rest.patch(path, {"encrypt_key": ""}))) == ["encrypt_key"]
 
 
 def test_an_empty_secret_has_no_fingerprint(rest):
