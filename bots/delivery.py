@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 Status = Message.Status
 GIVE_UP_AFTER = timedelta(days=3)
 LONGEST_WAIT_S = 300.0
+TYPING = "typing"  # the step of a platform's sign that the bot is at work
 MOST_SENT_AGAIN = 2  # a gateway that delivers and never says so must not fill a chat
 
 
@@ -185,8 +186,8 @@ def make_repeatable(reply: Message, reason: str) -> None:
 
 
 def is_unseen(reply: Message) -> bool:
-    """Whether surely nobody has seen anything of it."""
-    return not reply.steps.exclude(state=DeliveryStep.State.REFUSED).exists()
+    """Whether surely nobody has seen anything of it; the sign that the bot is at work is nothing of it."""
+    return not reply.steps.exclude(state=DeliveryStep.State.REFUSED).exclude(name=TYPING).exists()
 
 
 def postpone_or_fail(question: Message, error: PlatformError) -> bool:

@@ -25,7 +25,9 @@ def complete(message: Message) -> None:
     quoted = message.details.get("quoted")
     if not quoted or quoted.get("is_complete"):
         return
-    found = _known(message, quoted["message_id"]) or _fetched(message, quoted["message_id"])
+    quoted_id = quoted["message_id"]
+    is_forward = quoted_id == message.external_id  # what is forwarded in it, which the platform does not send along
+    found = (None if is_forward else _known(message, quoted_id)) or _fetched(message, quoted_id)
     message.details["quoted"] = _values(found) if found else quoted | {"is_complete": True}
     message.save(update_fields=["details"])
 
