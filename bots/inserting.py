@@ -48,7 +48,7 @@ def _values(draft: Draft, conversation_id: UUID, clock: list[datetime], database
 
 
 def _clock(database: BaseDatabaseWrapper) -> list[datetime]:
-    """One time for a batch, in which ids keep the order. SQLite, where there is one host, has no clock as fine as ours."""
+    """One time for a batch: ids keep its order. SQLite, where there is one host, has no clock as fine as ours."""
     return [] if database.vendor == "postgresql" else [datetime.now(UTC)]
 
 
