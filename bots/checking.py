@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from bots.models import Bot, Endpoint, LongConnection, Message
 from clawdbot_site.security.outbound import is_public
 from integrations import credential_check
-from integrations.checking import Finding
+from integrations.checking import NO_WAY_IN, Finding, WayIn
 from integrations.models import PlatformCredential
 from integrations.registry import adapter_for
 
@@ -23,6 +23,15 @@ State = LongConnection.State
 
 def register() -> None:
     credential_check.register(findings)
+    credential_check.register_way_in(way_in)
+
+
+def way_in(credential: PlatformCredential) -> WayIn:
+    """What the platform's console should have: the address or the long connection of the live endpoint."""
+    live = credential.endpoints.filter(is_enabled=True, bot__is_enabled=True).first()
+    if live is None:
+        return NO_WAY_IN
+    return WayIn("stream") if live.mode == Endpoint.Mode.STREAM else WayIn("webhook", live.webhook_url)
 
 
 def findings(credential: PlatformCredential) -> list[Finding]:

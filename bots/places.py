@@ -6,8 +6,10 @@ once, one made elsewhere within REMEMBERED_S. Unknown addresses are asked for ea
 
 from __future__ import annotations
 
+import secrets
 import time
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Final
 from uuid import UUID
 
@@ -42,6 +44,21 @@ def recall(key: str | UUID) -> Place | None:
     """From memory, without I/O; None when it must be looked up."""
     place = _known.get(key)
     return place if place and _is_fresh(place.read_at_s) else None
+
+
+@cache
+def nobodys(platform: str) -> Credentials:
+    """Secrets that open nothing, for callbacks of addresses that do not exist: as much work as a real refusal."""
+    secret = secrets.token_urlsafe(32)
+    return Credentials(
+        id="",
+        platform=platform,
+        app_id="nobody",
+        api_url="",
+        app_secret=secret,
+        verification_token=secret,
+        encrypt_key=secret,
+    )
 
 
 def look_up(key: str) -> Place | None:

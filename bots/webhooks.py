@@ -25,7 +25,7 @@ from bots.errors import NotStored
 from bots.models import Endpoint
 from bots.places import Place
 from clawdbot_site.security import gate
-from integrations.base import Adapter, Challenge, Inbound, WebhookRequest
+from integrations.base import Adapter, Challenge, Credentials, Inbound, WebhookRequest
 from integrations.errors import AuthenticationError, PayloadError
 from integrations.models import Platform
 from integrations.registry import adapter_for
@@ -126,11 +126,10 @@ def _query(scope: Mapping[str, Any]) -> Mapping[str, str]:
 async def _take(scope: MutableMapping[str, Any], platform: str, key: str, request: WebhookRequest) -> Answer:
     place = places.recall(key) or await _in_thread(places.look_up)(key)
     if place is None or place.credentials.platform != platform:
-        return refusal(*NO_ADDRESS)
+        return await _nobody(platform, request)
     if not gate.admits_to_endpoint(scope, place.endpoint.pk):
         return refusal(403, "address_blocked", "Callbacks from your address are blocked here.")
-    is_small = len(request.body) <= SMALL_BYTES
-    opened = open_callback(place, request) if is_small else await _in_thread(open_callback)(place, request)
+    opened = await _opened(place.credentials, request)
     if not isinstance(opened, Answer):
         try:
             return await _act(place, request, opened)
@@ -141,18 +140,32 @@ async def _take(scope: MutableMapping[str, Any], platform: str, key: str, reques
     return opened
 
 
-def open_callback(place: Place, request: WebhookRequest) -> Inbound | Answer:
+async def _nobody(platform: str, request: WebhookRequest) -> Answer:
+    """A wrong key costs as much as a wrong signature: it is checked against secrets that nobody has, and noted."""
+    if platform in Platform:
+        await _opened(places.nobodys(platform), request)
+        await _in_thread(_report_unknown)(platform)
+    return refusal(*NO_ADDRESS)
+
+
+async def _opened(credentials: Credentials, request: WebhookRequest) -> Inbound | Answer:
+    is_small = len(request.body) <= SMALL_BYTES
+    return open_callback(credentials, request) if is_small else await _in_thread(open_callback)(credentials, request)
+
+
+def open_callback(credentials: Credentials, request: WebhookRequest) -> Inbound | Answer:
     """Authenticate and parse, without any I/O; an Answer ends it here."""
-    adapter = adapter_for(place.credentials.platform)
+    adapter = adapter_for(credentials.platform)
     try:
         _check_content_type(request, adapter)
-        opened = adapter.receive(request, place.credentials)
+        opened = adapter.receive(request, credentials)
     except UnsupportedMediaType:
-        return refusal(415, "unsupported_media_type", "Callbacks are application/json.")
+        message = "Callbacks are application/json."
+        return refusal(415, "unsupported_media_type", message, suspicion="type: the body does not call itself JSON")
     except AuthenticationError as error:
         return _not_authentic(error)
     except PayloadError as error:
-        return refusal(400, "bad_payload", str(error))
+        return refusal(400, "bad_payload", str(error), suspicion=f"payload: {error}")
     return opened
 
 
@@ -162,6 +175,12 @@ def _not_authentic(error: AuthenticationError) -> Answer:
 
 def _report(place: Place, suspicion: str) -> None:
     audit.record_refusal("webhook.rejected", target=place.endpoint, reason=suspicion)
+
+
+def _report_unknown(platform: str) -> None:
+    """Without the key, which may be a secret that was mistyped."""
+    reason = "key: no such address, or it is disabled"
+    audit.record_refusal("webhook.rejected", target_label=f"/webhooks/{platform}/", reason=reason)
 
 
 async def _act(place: Place, request: WebhookRequest, event: Inbound) -> Answer:

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, final
 
-from integrations.checking import Finding
+from integrations.checking import NO_WAY_IN, Finding, WayIn
 from integrations.errors import PlatformError
 
 if TYPE_CHECKING:
@@ -420,8 +420,11 @@ class Adapter(ABC):
         """The bot's own id on the platform, empty where the platform does not need it. Raises PlatformError."""
         return ""
 
-    def check(self, credentials: Credentials) -> list[Finding]:
-        """What the platform says about the app, by calls that change nothing and take 15 s at most. Never raises."""
+    def check(self, credentials: Credentials, way_in: WayIn = NO_WAY_IN) -> list[Finding]:
+        """What the platform says about the app, by calls that change nothing and take 15 s at most. Never raises.
+
+        ``way_in`` is what its console should have.
+        """
         return []
 
     def connect(self, credentials: Credentials) -> LongConnection:

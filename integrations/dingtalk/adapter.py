@@ -28,7 +28,7 @@ from integrations.base import (
     TokenStore,
     WebhookRequest,
 )
-from integrations.checking import Finding
+from integrations.checking import NO_WAY_IN, Finding, WayIn
 from integrations.dingtalk import cards, check, events, media, opening
 from integrations.dingtalk.card_reply import CardReply
 from integrations.dingtalk.client import DingTalkClient
@@ -101,7 +101,7 @@ class DingTalkAdapter(Adapter):
     def departments_of(self, credentials: Credentials, user_id: str) -> frozenset[str]:
         return self._client(credentials).departments_of(user_id)
 
-    def check(self, credentials: Credentials) -> list[Finding]:
+    def check(self, credentials: Credentials, way_in: WayIn = NO_WAY_IN) -> list[Finding]:
         return check.findings(credentials, self._http, self._meter)
 
     def streaming_obstacle(self, credentials: Credentials) -> Finding | None:

@@ -76,6 +76,8 @@ class FeishuSimulator(PlatformSimulator):
         elif matches(rf"{API}/cardkit/v1/cards/[\w-]+/settings", path):
             is_streaming = plain(body.get("settings", "{}")).get("config", {}).get("streaming_mode", False)
             self.show("card", self.seen.texts.get("card", ""), is_complete=not is_streaming)
+        elif matches(rf"{API}/im/v1/messages/\w+/reactions", path):
+            return _ok(reaction_id="reaction-1")
         elif matches(rf"{API}/im/v1/messages(/\w+/reply)?", path) and method == "POST":
             return self._sent(body)
         return _ok()
@@ -83,7 +85,7 @@ class FeishuSimulator(PlatformSimulator):
     def _created(self, card: Json) -> Json:
         """A card entity already holds its first text; one that is not streaming is complete."""
         elements = card.get("body", {}).get("elements", [])
-        text = "\n".join(str(element.get("content", "")) for element in elements)
+        text = "\n".join(words for element in elements if (words := str(element.get("content", ""))))
         is_streaming = card.get("config", {}).get("streaming_mode", False)
         self.show("card", text, is_complete=not is_streaming)
         return _ok(card_id="card-1")
