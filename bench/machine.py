@@ -29,6 +29,19 @@ def facts(postgres: Postgres) -> dict[str, str]:
     }
 
 
+def own_facts() -> dict[str, str]:
+    """Of a run that needs no server."""
+    return {
+        "CPU": _cpu_model(),
+        "cores": str(os.cpu_count()),
+        "load before the run": f"{os.getloadavg()[0]:.2f}",
+        "system": platform.platform(),
+        "Python": platform.python_version(),
+        "cryptography": _version("cryptography"),
+        "commit": _commit(),
+    }
+
+
 def _cpu_model() -> str:
     lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))

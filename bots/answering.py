@@ -11,10 +11,11 @@ from typing import Any
 from django.db.models import Q
 from django.utils import timezone
 
-from bots import fallback, prompt, together
+from bots import choice, fallback, material, prompt, together
 from bots.answers import Answer
 from bots.errors import LeaseLost
 from bots.leases import Lease
+from bots.material import Material
 from bots.models import Bot, Message
 from bots.sentences import say
 from bots.text import storable
@@ -27,18 +28,33 @@ from monitoring import metrics
 logger = logging.getLogger(__name__)
 Status = Message.Status
 LONGEST_ANSWER_S = 600.0
+MOST_FETCHES = 4  # attempts to get what came with a question, two counted a try; then the person is told
 
 
 def answer(question: Message, lease: Lease, show: Callable[[str], None]) -> Answer:
-    """Ask the bot's model; ``show`` gets the whole text so far at each piece. Raises QueueFull and LeaseLost."""
-    bot = question.conversation.bot
-    request = request_for(question, bot)
-    return fallback.ask_in_turn(bot, bot.model, request, lambda model, given: _ask(model, given, question, lease, show))
+    """Ask the bot's model; ``show`` gets the whole text so far at each piece.
+
+    Raises QueueFull, LeaseLost, and PlatformError where what came with the question cannot be fetched just now.
+    """
+    bot, model = question.conversation.bot, choice.in_use(question.conversation)
+    asked = together.group_of(question)
+    came_with = material.gather(asked, model, is_last_try=question.attempts > MOST_FETCHES)
+    lead = "".join(f"{note}\n\n" for note in came_with.notes)
+    if lead and not (came_with.is_of_use or any(one.text.strip() for one in asked)):
+        return Answer(lead.strip(), "stop")
+    lease.check()
+    request = request_for(question, bot, asked, came_with)
+
+    def ask(one: LanguageModel, given: GenRequest) -> Answer:
+        return _ask(one, given, question, lease, lead, show)
+
+    return fallback.ask_in_turn(bot, model, request, ask)
 
 
 def _ask(
-    model: LanguageModel, request: GenRequest, question: Message, lease: Lease, show: Callable[[str], None]
+    model: LanguageModel, request: GenRequest, question: Message, lease: Lease, lead: str, show: Callable[[str], None]
 ) -> Answer:
+    """``lead`` comes before what the model says, and is shown with its first piece."""
     bot = question.conversation.bot
     started = time.monotonic()
     try:
@@ -58,23 +74,27 @@ def _ask(
             if not text:
                 timings["first_token"] = _ms_since(started)
             text += storable(delta.text)
-            show(text)
+            show(lead + text)
     lease.check()
     result = reply.result()
     timings["generate"] = _ms_since(started)
     _measure(model, timings, result.usage)
     if result.finish == "error":
-        return failed(model, result.error, begun=text, usage=result.usage)
-    return Answer(_signed(result.text, bot), result.finish, result.usage, timings=timings, model=model.name)
+        answer = failed(model, result.error, begun=lead + text, usage=result.usage)
+        answer.has_begun = bool(text)
+        return answer
+    return Answer(_signed(lead + result.text, bot), result.finish, result.usage, timings=timings, model=model.name)
 
 
-def request_for(question: Message, bot: Bot) -> GenRequest:
+def request_for(question: Message, bot: Bot, asked: list[Message], came_with: Material) -> GenRequest:
     wanted = question.details.get("request", {})
     if "messages" in wanted:
         given = [ChatMessage(m["role"], m["text"], _images(m)) for m in wanted["messages"]]
         messages = prompt.from_client(bot.system_prompt, given)
     else:
-        messages = prompt.build(bot.system_prompt, history(question, bot), together.text_of(question))
+        words = "\n\n".join(filter(None, [came_with.text, *(message.text for message in asked)]))
+        words = words or "[Only this picture came, without words.]"  # some services refuse an empty text
+        messages = prompt.build(bot.system_prompt, history(question, bot), words, came_with.images)
     limits = {"temperature": bot.temperature, "top_p": bot.top_p, "max_tokens": bot.max_tokens}
     return GenRequest(
         id=f"{question.pk}.{question.attempts}",
@@ -97,19 +117,25 @@ def history(question: Message, bot: Bot) -> list[prompt.Turn]:
     )
     if question.conversation.context_started_at:
         asked = asked.filter(received_at__gte=question.conversation.context_started_at)
-    newest = [m for m in asked.order_by("-received_at", "-pk")[: bot.history_messages] if _is_remembered(m)]
-    replies = {m.reply_to_id: m for m in Message.objects.filter(reply_to__in=newest, is_current=True)}
+    asked = asked.only("conversation_id", "text", "details").order_by("-received_at", "-pk")
+    newest = [m for m in asked[: bot.history_messages] if _is_remembered(m)]
+    answers = Message.objects.filter(reply_to__in=newest, is_current=True).only("text", "reply_to")
+    replies = {m.reply_to_id: m for m in answers}
+    newest.reverse()
+    came_with = material.remembered(newest, question.conversation)
     turns = []
-    for message in reversed(newest):
-        turns.append(prompt.Turn(is_bot=False, text=message.text))
+    for message in newest:
+        extra = came_with.get(message.pk, material.NOTHING)
+        words = "\n\n".join(filter(None, [extra.text, message.text]))
+        turns.append(prompt.Turn(is_bot=False, text=words, images=extra.images))
         if message.pk in replies:
             turns.append(prompt.Turn(is_bot=True, text=_unsigned(replies[message.pk].text, bot)))
     return turns[-bot.history_messages :] if bot.history_messages else []
 
 
 def _is_remembered(message: Message) -> bool:
-    """Not what was said to the machinery, nor by it."""
-    return message.details.get("kind") not in ("command", "busy")
+    """Not what was said to the machinery, nor by it, nor by who may not talk to the bot."""
+    return message.details.get("kind") not in ("command", "busy") and not message.details.get("is_refused")
 
 
 def failed(
@@ -120,7 +146,7 @@ def failed(
     apology = say("model_failed" if is_our_fault else "bad_question")
     text = f"{begun}\n\n{apology}" if begun else apology
     why = reason or "the model did not answer"
-    return Answer(text, "error", usage or Usage(), error=why, model=model.name, has_begun=bool(begun))
+    return Answer(text, "error", usage or Usage(), error=why, model=model.name)
 
 
 def _signed(text: str, bot: Bot) -> str:

@@ -11,8 +11,9 @@ class BotsConfig(AppConfig):
     verbose_name = _("Bots")
 
     def ready(self) -> None:
-        from bots import checking, gauges, places
+        from bots import chats, checking, gauges, places
 
         gauges.register()
         places.register()
+        chats.register()
         checking.register()

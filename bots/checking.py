@@ -14,14 +14,24 @@ from django.utils.translation import gettext as _
 from bots.models import Bot, Endpoint, LongConnection, Message
 from clawdbot_site.security.outbound import is_public
 from integrations import credential_check
-from integrations.checking import Finding
-from integrations.models import Platform, PlatformCredential
+from integrations.checking import NO_WAY_IN, Finding, WayIn
+from integrations.models import PlatformCredential
+from integrations.registry import adapter_for
 
 State = LongConnection.State
 
 
 def register() -> None:
     credential_check.register(findings)
+    credential_check.register_way_in(way_in)
+
+
+def way_in(credential: PlatformCredential) -> WayIn:
+    """What the platform's console should have: the address or the long connection of the live endpoint."""
+    live = credential.endpoints.filter(is_enabled=True, bot__is_enabled=True).first()
+    if live is None:
+        return NO_WAY_IN
+    return WayIn("stream") if live.mode == Endpoint.Mode.STREAM else WayIn("webhook", live.webhook_url)
 
 
 def findings(credential: PlatformCredential) -> list[Finding]:
@@ -105,10 +115,9 @@ def _last_event(endpoint: Endpoint) -> Finding:
 
 def _cards(endpoint: Endpoint) -> Iterator[Finding]:
     credential, wants_cards = endpoint.credential, endpoint.bot.reply_mode == Bot.ReplyMode.STREAM
-    if credential.platform == Platform.DINGTALK and wants_cards and not credential.card_template_id:
-        what = _("The bot shows its answers as they are written, but the credential has no card template.")
-        fix = _("Enter the id of an AI card template; until then each answer comes as one message.")
-        yield Finding("warning", what, fix)
+    obstacle = adapter_for(credential.platform).streaming_obstacle(credential.values()) if wants_cards else None
+    if obstacle:
+        yield obstacle
 
 
 def _last_failure(credential: PlatformCredential) -> Iterator[Finding]:

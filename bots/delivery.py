@@ -18,11 +18,12 @@ from typing import Any
 from django.db import connection, transaction
 from django.utils import timezone
 
-from bots import connections, together
+from bots import buttons, connections, statements, together
+from bots.addressing import credentials_of, target_of
 from bots.journal import DatabaseJournal
 from bots.models import Bot, DeliveryStep, Endpoint, Message
 from bots.writing import write
-from integrations.base import Credentials, ReplyStream, ReplyTarget
+from integrations.base import NO_BUTTONS, SIGN_STEPS, ReplyStream
 from integrations.errors import OutcomeUnknown, PlatformError
 from integrations.registry import adapter_for
 from integrations.web import live
@@ -33,7 +34,6 @@ Status = Message.Status
 GIVE_UP_AFTER = timedelta(days=3)
 LONGEST_WAIT_S = 300.0
 MOST_SENT_AGAIN = 2  # a gateway that delivers and never says so must not fill a chat
-NO_CREDENTIALS = Credentials(id="", platform="web", app_id="", api_url="")
 
 
 class OpenReply:
@@ -46,6 +46,11 @@ class OpenReply:
         self._stream = _stream(question, self.journal, bot)
         self._is_shown = question.platform == "web" or bot.reply_mode == Bot.ReplyMode.STREAM
         self._flusher: _Flusher | None = None
+
+    def begin(self) -> None:
+        """Show that the bot is at work, where the platform has a sign for it; in the background."""
+        if self._stream.shows_typing and self._flusher is None:
+            self._flusher = _Flusher(self._stream)
 
     def write(self, text: str) -> None:
         """Show the whole text so far, now or soon."""
@@ -68,27 +73,21 @@ class OpenReply:
         """Stop showing; safe to call twice."""
         if self._flusher:
             self._flusher.stop()
+            self._flusher = None
         self.journal.save()
+
+    def end(self) -> None:
+        """Stop showing, and take the sign of work away: whatever came of it."""
+        self.close()
+        self._stream.close()
 
 
 def _stream(question: Message, journal: DatabaseJournal, bot: Bot) -> ReplyStream:
     streaming = bot.reply_mode == Bot.ReplyMode.STREAM
+    pressable = buttons.of(journal.reply.pk) if streaming and question.platform != "web" else NO_BUTTONS
     return adapter_for(question.platform).open_reply(
-        credentials_of(question), target_of(question), journal, streaming=streaming
+        credentials_of(question), target_of(question), journal, streaming=streaming, buttons=pressable
     )
-
-
-def credentials_of(question: Message) -> Credentials:
-    endpoint = question.conversation.endpoint
-    if endpoint is None and question.platform != "web":
-        raise PlatformError("The endpoint of this conversation was deleted.", permanent=True)
-    return endpoint.credential.values() if endpoint else NO_CREDENTIALS
-
-
-def target_of(question: Message) -> ReplyTarget:
-    if question.platform == "web":
-        return ReplyTarget(chat_id="", chat_type="direct", message_id=str(question.pk))
-    return ReplyTarget(**question.details["target"], webhook_url=question.session_url)
 
 
 class _Flusher:
@@ -114,10 +113,19 @@ class _Flusher:
     def _run(self) -> None:
         shown = ""
         with contextlib.closing(connection):
+            self._begin()
             while (text := self._wait_for_more_than(shown)) is not None:
                 pause_s = self._show(text)
                 shown = text
                 self._sleep(pause_s)
+
+    def _begin(self) -> None:
+        try:
+            self._stream.begin()
+        except PlatformError as error:
+            logger.info("that the bot is at work was not shown", extra={"reason": str(error)})
+        except Exception:  # a sign is not worth an answer
+            logger.exception("that the bot is at work was not shown")
 
     def _wait_for_more_than(self, shown: str) -> str | None:
         with self._wake:
@@ -177,8 +185,8 @@ def make_repeatable(reply: Message, reason: str) -> None:
 
 
 def is_unseen(reply: Message) -> bool:
-    """Whether surely nobody has seen anything of it."""
-    return not reply.steps.exclude(state=DeliveryStep.State.REFUSED).exists()
+    """Whether surely nobody has seen anything of it; the sign that the bot is at work is nothing of it."""
+    return not reply.steps.exclude(state=DeliveryStep.State.REFUSED).exclude(name__in=SIGN_STEPS).exists()
 
 
 def postpone_or_fail(question: Message, error: PlatformError) -> bool:
@@ -226,7 +234,8 @@ def settle(
         write(question, changed | {"details": question.details}, allowed)
         if reply:
             reply.status, reply.delivered_at = Status(status), delivered_at
-            reply.save(update_fields=["status", "delivered_at"])
+            changed = {"status": reply.status, "delivered_at": delivered_at}
+            statements.update(Message, changed, {"id": reply.pk})
         together.settle(question)
     if question.platform == "web":
         live.settle(str(question.pk))

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 from uuid import UUID
 
-from bots.commands import command_in
+from bots.commands import argument_of, command_in
 from bots.models import Bot, Endpoint
 from integrations.base import IncomingMessage
 from integrations.mentions import resolve
@@ -59,12 +59,15 @@ def draft(endpoint: Endpoint, incoming: IncomingMessage) -> Draft | None:
     if incoming.mentions and credential.own_id:
         text, is_mentioned = resolve(text, incoming.mentions, credential.own_id)
         is_addressed = is_mentioned or incoming.target.chat_type == "direct"
-    if bot.group_policy == Bot.GroupPolicy.ALL:
-        is_addressed = True if is_addressed is False else is_addressed
+    target = incoming.target
+    if target.chat_type == "group":
+        policy = endpoint.group_policy_of(target.chat_id, bot)
+        if policy == Bot.GroupPolicy.SILENT:
+            return None
+        is_addressed = True if is_addressed is False and policy == Bot.GroupPolicy.ALL else is_addressed
     if is_addressed is False:
         return None
-    target = incoming.target
-    command = command_in(text) if incoming.kind == "text" else None
+    command = command_in(text)
     return Draft(
         bot_id=bot.pk,
         queue=bot.model.queue,
@@ -82,14 +85,20 @@ def draft(endpoint: Endpoint, incoming: IncomingMessage) -> Draft | None:
         session_url=target.webhook_url,
         most_waiting=bot.max_waiting,
         details={
-            "kind": "command" if command else incoming.kind,
-            **({"command": command} if command else {}),
+            "kind": "command" if command else _kind(incoming),
+            **({"command": command, "argument": argument_of(text)} if command else {}),
             "is_addressed": is_addressed,
             "mentions": [asdict(mention) for mention in incoming.mentions],
             "attachments": [asdict(attachment) for attachment in incoming.attachments],
+            **({"quoted": asdict(incoming.quoted)} if incoming.quoted else {}),
             "target": {name: value for name, value in asdict(target).items() if name != "webhook_url"},
         },
     )
+
+
+def _kind(incoming: IncomingMessage) -> str:
+    """A message of files alone is one to answer, too: with what is in them, or with why they are no use."""
+    return "text" if incoming.attachments else incoming.kind
 
 
 def fitted(name: str, most: int) -> str:

@@ -43,6 +43,8 @@ def _second(bot: Bot, first: LanguageModel, request: GenRequest) -> LanguageMode
     second = bot.fallback_model
     if second is None or second.pk == first.pk:
         return None
+    if second.engine == LanguageModel.Engine.TRANSFORMERS and second.queue != first.queue:
+        return None  # it is loaded in other workers than this one
     has_pictures = any(message.images for message in request.messages)
     return None if has_pictures and not second.vision else second
 

@@ -5,31 +5,53 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID
 
 from django.db import connection
 from django.utils import timezone
 
-from bots import doorbell, drafts, places, turns
+from bots import chats, clicks, drafts, menus, places, recalls, turns
 from bots.drafts import Draft
 from bots.models import Endpoint, Message
 from integrations import quota_meter
-from integrations.base import Inbound, IncomingMessage, Recalled
+from integrations.base import (
+    BotAdded,
+    BotRemoved,
+    CardAction,
+    Challenge,
+    ChatOpened,
+    Ignored,
+    Inbound,
+    IncomingMessage,
+    MenuClicked,
+    Reaction,
+    Recalled,
+)
 from integrations.errors import AuthenticationError
-from integrations.models import Platform, PlatformCredential
+from integrations.models import PlatformCredential
+from integrations.registry import adapter_for
 
 logger = logging.getLogger(__name__)
 FLUSH_S = 2.0
 
 
-def handle(endpoint: Endpoint, event: Inbound) -> Draft | None:
-    """Act on an authentic event; a Draft is a message that the caller must hand to intake.accept.
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What is left to the door: a message to hand to intake.accept, and what a pressed button is answered."""
+
+    draft: Draft | None = None
+    shown: Mapping[str, Any] = field(default_factory=dict)
+
+
+def handle(endpoint: Endpoint, event: Inbound) -> Effect:
+    """Act on an authentic event.
 
     Raises AuthenticationError where only the stored credential tells that the event is not for us.
     """
-    item = draft_of(endpoint, event)
-    act(endpoint, event, item)
-    return item
+    return act(endpoint, event, draft_of(endpoint, event))
 
 
 def draft_of(endpoint: Endpoint, event: Inbound) -> Draft | None:
@@ -38,22 +60,51 @@ def draft_of(endpoint: Endpoint, event: Inbound) -> Draft | None:
 
 
 def has_effect(endpoint: Endpoint, event: Inbound, item: Draft | None) -> bool:
-    """Whether ``act`` needs the database: for a few events only."""
+    """Whether ``act`` needs the database: of messages, for a few only."""
     if isinstance(event, IncomingMessage):
-        is_stop = item is not None and item.details.get("command") == "stop"
-        return is_stop or _pins_company(endpoint.credential, event) or _is_foreign(endpoint.credential, event)
-    return isinstance(event, Recalled) or quota_meter.is_notice(event)
+        return (
+            (item is not None and _is_stop(item))
+            or _pins_company(endpoint.credential, event)
+            or _is_foreign(endpoint.credential, event)
+        )
+    return not isinstance(event, Ignored | Challenge) or quota_meter.is_notice(event)
 
 
-def act(endpoint: Endpoint, event: Inbound, item: Draft | None) -> None:
+def act(endpoint: Endpoint, event: Inbound, item: Draft | None) -> Effect:
     """What an event changes besides being stored."""
     quota_meter.received(endpoint.credential, event)
-    if isinstance(event, Recalled):
-        recall(endpoint.credential, event.message_id)
-    if isinstance(event, IncomingMessage):
-        pin_company(endpoint.credential, event)
-    if item and item.details.get("command") == "stop":
+    match event:
+        case IncomingMessage():
+            pin_company(endpoint.credential, event)
+        case MenuClicked():
+            item = menus.draft(endpoint, event)
+        case CardAction():
+            toast = clicks.press(endpoint, event)
+            return Effect(shown=adapter_for(endpoint.credential.platform).shown(event, toast))
+        case _:
+            _note(endpoint, event)
+    if item and _is_stop(item):
         stop(item)
+    return Effect(item)
+
+
+def _note(endpoint: Endpoint, event: Inbound) -> None:
+    match event:
+        case Recalled():
+            recalls.recall(endpoint, event.message_id)
+        case Reaction():
+            clicks.react(endpoint, event)
+        case BotAdded():
+            chats.added(endpoint, event)
+        case BotRemoved():
+            chats.removed(endpoint, event)
+        case ChatOpened():
+            chats.opened(endpoint, event)
+
+
+def _is_stop(item: Draft) -> bool:
+    """Where it is not known yet whether the bot is meant, nothing is stopped at the door."""
+    return item.details.get("command") == "stop" and item.details.get("is_addressed") is True
 
 
 def stop(item: Draft) -> None:
@@ -63,14 +114,6 @@ def stop(item: Draft) -> None:
         place = {"bot": item.bot_id, "source": item.source, "scope_key": item.scope_key}
         asked = Message.objects.filter(**{f"conversation__{name}": value for name, value in place.items()})
         item.details["stopped"] = turns.request_cancel(asked)
-
-
-def recall(credential: PlatformCredential, message_id: str) -> None:
-    """A message taken back before it is answered is not answered."""
-    rows = Message.objects.filter(platform=credential.platform, app_id=credential.app_id, external_id=message_id)
-    if turns.request_cancel(rows):
-        for conversation_id, queue in rows.values_list("conversation_id", "conversation__bot__model__queue"):
-            doorbell.ring(conversation_id, queue)
 
 
 def pin_company(credential: PlatformCredential, incoming: IncomingMessage) -> None:
@@ -90,7 +133,9 @@ def pin_company(credential: PlatformCredential, incoming: IncomingMessage) -> No
 
 
 def _pins_company(credential: PlatformCredential, incoming: IncomingMessage) -> bool:
-    return bool(credential.platform == Platform.DINGTALK and incoming.tenant_id and not credential.corp_id)
+    if credential.corp_id or not incoming.tenant_id:
+        return False
+    return adapter_for(credential.platform).pins_company
 
 
 def _is_foreign(credential: PlatformCredential, incoming: IncomingMessage) -> bool:

@@ -14,7 +14,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import F, QuerySet
 from django.utils import timezone
 
-from bots import connections
+from bots import connections, statements
 from bots.errors import LeaseLost
 from bots.models import DeliveryStep, Message
 from integrations.base import Step
@@ -60,12 +60,12 @@ class DatabaseJournal:
         with self.guard:
             is_new = self.reply._state.adding
             if not (self._unwritten or is_new):
-                return row.save(force_insert=True)
+                return statements.insert(row)
             try:
                 with transaction.atomic():
                     self.flush()
                     ensure_stored(self.reply)
-                    row.save(force_insert=True)
+                    statements.insert(row)
             except Exception:  # rolled back: Django would take the reply's row for stored
                 self.reply._state.adding = is_new
                 raise
@@ -124,7 +124,7 @@ def ensure_stored(reply: Message) -> None:
     if not reply._state.adding:
         return
     try:
-        reply.save(force_insert=True)
+        statements.insert(reply)
     except IntegrityError:
         raise LeaseLost("another worker began to reply") from None
 

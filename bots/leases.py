@@ -14,12 +14,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 from django.db import close_old_connections, connection
-from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
+from django.utils import timezone
 
+from bots import statements
 from bots.errors import LeaseLost
 from bots.models import Conversation, Message
 
@@ -29,6 +31,10 @@ RENEW_S = 3.0
 IDLE_S = 60.0
 LOOK_S = 0.3  # how soon a cancelled answer stops, at the latest
 HOST = socket.gethostname()[:30]
+CLAIM = (
+    "UPDATE bots_conversation SET lease_owner = %s, lease_fence = lease_fence + 1, lease_until = {until}"
+    " WHERE id = %s AND (lease_until IS NULL OR lease_until < {now})"
+)
 
 
 class Lease:
@@ -82,21 +88,26 @@ def hold(conversation_id: UUID) -> Iterator[Lease | None]:
         yield lease
     finally:
         _watcher.remove(lease)
-        _held(lease).update(lease_owner="", lease_until=None)
+        free = {"lease_owner": "", "lease_until": None}
+        statements.update(Conversation, free, {"id": conversation_id, "lease_owner": lease.owner})
 
 
 def _claim(conversation_id: UUID) -> Lease | None:
     asked_at_s = time.monotonic()
-    free = Q(lease_until__isnull=True) | Q(lease_until__lt=Now())  # the database's clock: hosts disagree
     owner = f"{HOST}:{os.getpid()}:{uuid4().hex[:16]}"
-    claimed = Conversation.objects.filter(free, pk=conversation_id).update(
-        lease_owner=owner, lease_fence=F("lease_fence") + 1, lease_until=Now() + timedelta(seconds=LAPSE_S)
-    )
-    return Lease(conversation_id, owner, asked_at_s + LAPSE_S) if claimed else None
+    with connection.cursor() as cursor:
+        cursor.execute(*_claiming(conversation_id, owner))
+        return Lease(conversation_id, owner, asked_at_s + LAPSE_S) if cursor.rowcount else None
 
 
-def _held(lease: Lease) -> QuerySet[Conversation]:
-    return Conversation.objects.filter(pk=lease.conversation_id, lease_owner=lease.owner)
+def _claiming(conversation_id: UUID, owner: str) -> tuple[str, list[Any]]:
+    """The claim and its values, by the database's clock, as hosts disagree. SQLite has one host, and Python's clock."""
+    lapse = timedelta(seconds=LAPSE_S)
+    if connection.vendor == "postgresql":
+        until, now = "STATEMENT_TIMESTAMP() + %s", "STATEMENT_TIMESTAMP()"
+        return CLAIM.format(until=until, now=now), [owner, lapse, conversation_id]
+    at, adapted = timezone.now(), connection.ops.adapt_datetimefield_value
+    return CLAIM.format(until="%s", now="%s"), [owner, adapted(at + lapse), conversation_id.hex, adapted(at)]
 
 
 class _Watcher:

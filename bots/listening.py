@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
 from channels.db import DatabaseSyncToAsync
@@ -147,26 +147,27 @@ class Events:
     def __init__(self, endpoint_id: UUID) -> None:
         self._endpoint_id = endpoint_id
 
-    async def __call__(self, event: Inbound) -> None:
+    async def __call__(self, event: Inbound) -> Mapping[str, Any]:
         try:
-            waiting = await _in(_events_thread, self._handle)(event)
+            waiting, shown = await _in(_events_thread, self._handle)(event)
             if waiting:
                 await asyncio.wrap_future(waiting)
+            return dict(shown)
         except (NotStored, DatabaseError, InterfaceError) as error:
             raise NotTaken(str(error)) from error
 
-    def _handle(self, event: Inbound) -> Future[Accepted] | None:
+    def _handle(self, event: Inbound) -> tuple[Future[Accepted] | None, Mapping[str, Any]]:
         rows = Endpoint.objects.live().select_related("bot__model", "credential")
         endpoint = rows.filter(pk=self._endpoint_id, mode=Endpoint.Mode.STREAM).first()
         if endpoint is None:
             raise NotTaken("the endpoint is disabled")
         inbound.heard_from(endpoint)
         try:
-            item = inbound.handle(endpoint, event)
+            effect = inbound.handle(endpoint, event)
         except AuthenticationError as error:  # acknowledged all the same: it would only come again
             audit.record_refusal("event.rejected", target=endpoint, reason=str(error))
-            return None
-        return intake.accept(item) if item else None
+            return None, {}
+        return intake.accept(effect.draft) if effect.draft else None, effect.shown
 
 
 class Background:

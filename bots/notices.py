@@ -1,4 +1,4 @@
-"""What is said without asking the model: commands, limits, too late, too busy, cannot read this."""
+"""What is said without asking the model: not allowed, commands, limits, too late, too busy, cannot read this."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from django.utils import timezone
 
-from bots import commands, limits
+from bots import access, commands, limits
 from bots.answering import failed
 from bots.answers import Answer
 from bots.models import Message
@@ -16,10 +16,13 @@ MOST_ATTEMPTS = 10  # a message that keeps killing its worker is given up
 
 
 def notice(question: Message) -> Answer | None:
-    """The answer to give instead of the model's, or None."""
+    """The answer to give instead of the model's, or None. Raises PlatformError where only the platform can tell."""
     bot, kind = question.conversation.bot, question.details.get("kind")
     if question.attempts > MOST_ATTEMPTS:
         return failed(bot.model, f"given up after {MOST_ATTEMPTS} attempts that did not end")
+    if kind != "busy" and access.is_refused(question):
+        question.details["is_refused"] = True  # written when the question is settled
+        return Answer(say("not_allowed"), "stop")
     if kind == "command":
         return Answer(commands.carry_out(question), "stop")
     if is_too_late(question):

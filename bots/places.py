@@ -1,19 +1,23 @@
-"""The endpoints of this process's callbacks, kept in memory for a second: a busy address costs one query a second.
+"""Where messages come from and who answers them, kept in memory for a second: a busy bot costs a query a second.
 
-A change made by this process counts at once, one made elsewhere within REMEMBERED_S. Unknown addresses are asked for
-each time.
+The door asks by the key in an address, a worker by what a conversation names. A change made by this process counts at
+once, one made elsewhere within REMEMBERED_S. Unknown addresses are asked for each time.
 """
 
 from __future__ import annotations
 
+import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Final
+from uuid import UUID
 
 from django.db import transaction
 from django.db.models.signals import post_delete, post_save
 
-from bots.models import Bot, Endpoint
+from bots.models import Bot, Conversation, Endpoint
+from bots.models.bot import EndpointQuerySet
 from inference.models import LanguageModel
 from integrations.base import Credentials
 from integrations.models import PlatformCredential
@@ -31,29 +35,82 @@ class Place:
     read_at_s: float
 
 
-_known: dict[str, Place] = {}
+_known: dict[str | UUID, Place] = {}  # by the key in the address, and by the endpoint's id
+_bots: dict[UUID, tuple[Bot, float]] = {}
 _changes = 0
 
 
-def recall(key: str) -> Place | None:
+def recall(key: str | UUID) -> Place | None:
     """From memory, without I/O; None when it must be looked up."""
     place = _known.get(key)
-    return place if place and time.monotonic() - place.read_at_s < REMEMBERED_S else None
+    return place if place and _is_fresh(place.read_at_s) else None
+
+
+@cache
+def nobodys(platform: str) -> Credentials:
+    """Secrets that open nothing, for callbacks of addresses that do not exist: as much work as a real refusal."""
+    secret = secrets.token_urlsafe(32)
+    return Credentials(
+        id="",
+        platform=platform,
+        app_id="nobody",
+        api_url="",
+        app_secret=secret,
+        verification_token=secret,
+        encrypt_key=secret,
+    )
 
 
 def look_up(key: str) -> Place | None:
     """From the database; None when there is no such address, or it is disabled."""
+    return _read(key, Endpoint.objects.live().with_key(key))
+
+
+def attach(conversation: Conversation) -> None:
+    """Give it its bot with the model, and its endpoint with the credential."""
+    conversation.bot = _bot(conversation.bot_id)
+    if conversation.endpoint_id:
+        place = of(conversation.endpoint_id)
+        conversation.endpoint = place.endpoint if place else None
+
+
+def of(endpoint_id: UUID) -> Place | None:
+    """Enabled or not: what was asked is answered. None when it was deleted."""
+    return recall(endpoint_id) or _read(endpoint_id, Endpoint.objects.filter(pk=endpoint_id))
+
+
+def _read(key: str | UUID, rows: EndpointQuerySet) -> Place | None:
     read_at_s, generation = time.monotonic(), _changes
-    endpoint = Endpoint.objects.live().with_key(key).select_related("bot__model", "credential").first()
+    endpoint = rows.select_related("bot__model", "credential").first()
     if endpoint is None:
         _known.pop(key, None)
         return None
-    place = Place(endpoint, endpoint.credential.values(), read_at_s)
+    place = Place(endpoint, _credentials(endpoint), read_at_s)
     if len(_known) >= MOST:
         _known.clear()
     if generation == _changes:  # else it may be older than a change
         _known[key] = place
     return place
+
+
+def _credentials(endpoint: Endpoint) -> Credentials:
+    """With the address, where the platform calls us."""
+    is_called = endpoint.mode == Endpoint.Mode.WEBHOOK
+    return replace(endpoint.credential.values(), callback_url=endpoint.webhook_url if is_called else "")
+
+
+def _bot(bot_id: UUID) -> Bot:
+    bot, read_at_s = _bots.get(bot_id, (None, 0.0))
+    if bot is None or not _is_fresh(read_at_s):
+        read_at_s, generation = time.monotonic(), _changes
+        bot = Bot.objects.select_related("model").get(pk=bot_id)
+        if generation == _changes:
+            _bots[bot_id] = bot, read_at_s
+    return bot
+
+
+def _is_fresh(read_at_s: float) -> bool:
+    return time.monotonic() - read_at_s < REMEMBERED_S
 
 
 def forget(**_: Any) -> None:
@@ -66,6 +123,7 @@ def _clear() -> None:
     global _changes
     _changes += 1
     _known.clear()
+    _bots.clear()
 
 
 def register() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from inference.base import ChatMessage, SamplingParams
 
@@ -14,13 +14,19 @@ class Turn:
 
     is_bot: bool
     text: str
+    images: tuple[bytes, ...] = field(default=(), repr=False)
+
+    def message(self) -> ChatMessage:
+        return ChatMessage("assistant" if self.is_bot else "user", self.text, self.images)
 
 
-def build(system_prompt: str, history: Sequence[Turn], question: str) -> tuple[ChatMessage, ...]:
+def build(
+    system_prompt: str, history: Sequence[Turn], question: str, images: tuple[bytes, ...] = ()
+) -> tuple[ChatMessage, ...]:
     """The bot's rules first, then what was said, then the question. Roles alternate, starting with the person."""
     system = [ChatMessage("system", system_prompt)] if system_prompt.strip() else []
-    turns = [ChatMessage("assistant" if turn.is_bot else "user", turn.text) for turn in history if turn.text.strip()]
-    return (*system, *_alternating([*turns, ChatMessage("user", question)]))
+    turns = [turn.message() for turn in history if turn.text.strip() or turn.images]
+    return (*system, *_alternating([*turns, ChatMessage("user", question, images)]))
 
 
 def from_client(system_prompt: str, messages: Iterable[ChatMessage]) -> tuple[ChatMessage, ...]:

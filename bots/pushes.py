@@ -15,6 +15,8 @@ from django.db import DatabaseError, InterfaceError, transaction
 from django.utils import timezone
 
 from bots import delivery, doorbell, leases
+from bots.addressing import credentials_of, target_of
+from bots.drafts import fitted
 from bots.errors import LeaseLost
 from bots.journal import DatabaseJournal, held
 from bots.models import Conversation, Endpoint, Message
@@ -32,34 +34,47 @@ LONGEST_KEY = 128
 # -- taking one --
 
 
-def accept(endpoint: Endpoint, text: str, *, chat_id: str = "", user_id: str = "", key: str = "") -> Message:
-    """Store Markdown for a chat or a person, durably, and ring. The same ``key`` twice is one push, the first."""
+def accept(
+    endpoint: Endpoint, text: str, *, chat_id: str = "", user_id: str = "", key: str = "", is_markdown: bool = True
+) -> Message:
+    """Store a text for a chat or a person, durably, and ring. The same ``key`` twice is one push, the first."""
     target = ReplyTarget(chat_id=chat_id, chat_type="group" if chat_id else "direct", sender_id=user_id)
+    name = f"push:{endpoint.pk.hex}:{key}" if key else ""
     with transaction.atomic():
-        push, is_new = _store(endpoint, target, storable(text), key)
+        push, is_new = _store(endpoint, target, storable(text), name, is_markdown=is_markdown)
         if is_new:
             audit.record("message.pushed", target=push, target_label=f"push: {endpoint}")
             transaction.on_commit(partial(ring, push))
     return push
 
 
+def welcome(endpoint: Endpoint, text: str, *, chat_id: str, key: str, is_direct: bool) -> None:
+    """Say a bot's welcome in a chat, once for each ``key``. Nobody asked for it by name: no audit entry."""
+    target = ReplyTarget(chat_id=chat_id, chat_type="direct" if is_direct else "group")
+    with transaction.atomic():
+        name = fitted(f"welcome:{endpoint.pk.hex}:{key}", 200)
+        push, is_new = _store(endpoint, target, storable(text), name, is_markdown=True)
+        if is_new:
+            transaction.on_commit(partial(ring, push))
+
+
 def ring(push: Message) -> None:
     doorbell.ring(push.conversation_id, "delivery", needs_answer=False)
 
 
-def _store(endpoint: Endpoint, target: ReplyTarget, text: str, key: str) -> tuple[Message, bool]:
-    values = _values(endpoint, target, text)
-    if not key:
+def _store(endpoint: Endpoint, target: ReplyTarget, text: str, name: str, *, is_markdown: bool) -> tuple[Message, bool]:
+    values = _values(endpoint, target, text, is_markdown=is_markdown)
+    if not name:
         return Message.objects.create(**values), True
     return Message.objects.get_or_create(
         platform=values.pop("platform"),
         app_id=values.pop("app_id"),
-        external_id=f"push:{endpoint.pk.hex}:{key}",
+        external_id=name,
         defaults=values,
     )
 
 
-def _values(endpoint: Endpoint, target: ReplyTarget, text: str) -> dict[str, Any]:
+def _values(endpoint: Endpoint, target: ReplyTarget, text: str, *, is_markdown: bool) -> dict[str, Any]:
     place = {name: value for name, value in asdict(target).items() if name != "webhook_url"}
     now = timezone.now()
     return {
@@ -69,7 +84,7 @@ def _values(endpoint: Endpoint, target: ReplyTarget, text: str) -> dict[str, Any
         "text": text,
         "platform": endpoint.credential.platform,
         "app_id": endpoint.credential.app_id,
-        "details": {"kind": "push", "target": place},
+        "details": {"kind": "push", "target": place, "is_markdown": is_markdown},
         "received_at": now,
         "answered_at": now,
     }
@@ -150,6 +165,7 @@ class OpenPush(delivery.OpenReply):
 
     def finish(self, text: str) -> None:
         """Raises PlatformError and OutcomeUnknown."""
-        credentials, target = delivery.credentials_of(self.reply), delivery.target_of(self.reply)
+        credentials, target = credentials_of(self.reply), target_of(self.reply)
         self.journal.is_ending = True
-        adapter_for(self.reply.platform).push(credentials, target, text, self.journal)
+        is_markdown = self.reply.details.get("is_markdown", True)
+        adapter_for(self.reply.platform).push(credentials, target, text, self.journal, is_markdown=is_markdown)

@@ -11,7 +11,8 @@ def say(what: str) -> str:
         "model_failed": _("Sorry, I cannot answer right now. Please ask me again later."),
         "bad_question": _("Sorry, I cannot work with this message. It may be too long: please shorten it."),
         "too_late": _("Sorry, I could not answer your message in time. Please ask again if you still need an answer."),
-        "unsupported": _("Sorry, I can only read text so far. Please write your question."),
+        "unsupported": _("Sorry, I cannot read this kind of message. Please write your question."),
+        "not_allowed": _("Sorry, I may not talk to you here. Please ask your administrator."),
         "too_many": _("You are writing faster than I may answer. Please wait a minute."),
         "too_much_today": _("You have used up today's allowance. Please come back tomorrow."),
         "busy": _("I am busy right now, please wait a few minutes and ask again."),
@@ -24,4 +25,28 @@ def say(what: str) -> str:
             "- /new: begin a new conversation\n- /stop: stop the answer\n- /status: what I am and how I am\n"
             "- /help: this list"
         ),
+        "reads_files": _("You can send me files, too: text, PDF, Word, Excel and CSV."),
+        "reads_images_too": _("You can send me pictures and files, too: text, PDF, Word, Excel and CSV."),
     }[what]
+
+
+def unreadable(problem: str, name: str) -> str:
+    """Why a file could not be used, and what may help. ``name`` may be empty."""
+    reason = {
+        "too_large": _("it is too large for me."),
+        "encrypted": _("it is protected by a password. Please send it without one."),
+        "broken": _("it is damaged."),
+        "unknown_kind": _("I do not know this kind of file. I can read text, PDF, Word, Excel and CSV."),
+        "old_format": _("it is in an old format. Please save it as docx, xlsx or PDF and send it again."),
+        "empty": _("I find no text in it. If it was scanned, please send the text."),
+        "too_slow": _("reading it takes too long."),
+        "gone": _("I could not fetch it. Please send it again."),
+        "blind": _("I cannot see pictures. Please describe in words what it shows."),
+        "audio": _("I cannot listen to recordings. Please write what you want to know."),
+        "video": _("I cannot watch videos. Please write what you want to know."),
+    }[problem]
+    if problem in ("blind", "audio", "video"):
+        return _("About what you sent: %(reason)s") % {"reason": reason}
+    if not name:
+        return _("I could not read the file: %(reason)s") % {"reason": reason}
+    return _("I could not read \u201c%(name)s\u201d: %(reason)s") % {"name": name, "reason": reason}

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from typing import Any
 from uuid import UUID
 
-from django.db import IntegrityError, OperationalError, connection, transaction
-from django.db.models.functions import Now
+from django.db import IntegrityError, OperationalError, transaction
 
+from bots import inserting
 from bots.drafts import Accepted, ConversationKey, Draft
 from bots.models import Conversation, Message
 
@@ -33,13 +31,20 @@ def store(drafts: Sequence[Draft]) -> list[Accepted]:
 
 
 def _store(drafts: Sequence[Draft]) -> list[Accepted]:
+    if all(item.place in _remembered for item in drafts):
+        return _inserted(drafts)  # one statement is a transaction by itself
     with transaction.atomic():
-        conversations = _conversations(drafts)
-        rows = [_row(item, conversations[item.place]) for item in drafts]
-        # Two processes that store the same repeats wait for each other: in one order, or they are deadlocked.
-        in_order = sorted(rows, key=lambda row: (row.platform, row.app_id, row.external_id))
-        Message.objects.bulk_create(in_order, ignore_conflicts=True)
-        return _outcomes(drafts, rows)
+        return _inserted(drafts)
+
+
+def _inserted(drafts: Sequence[Draft]) -> list[Accepted]:
+    conversations = _conversations(drafts)
+    # Two processes that store the same repeats wait for each other: in one order, or they are deadlocked.
+    in_order = sorted(drafts, key=lambda item: (item.platform, item.app_id, item.external_id))
+    new = inserting.insert(in_order, [conversations[item.place] for item in in_order])
+    return [
+        Accepted(item.id, conversations[item.place], is_new=True) if item.id in new else _first(item) for item in drafts
+    ]
 
 
 def _conversations(drafts: Sequence[Draft]) -> dict[ConversationKey, UUID]:
@@ -81,38 +86,8 @@ def _conversation(item: Draft) -> Conversation:
     )
 
 
-def _row(item: Draft, conversation_id: UUID) -> Message:
-    return Message(
-        id=item.id,
-        conversation_id=conversation_id,
-        role=Message.Role.USER,
-        text=item.text,
-        platform=item.platform,
-        app_id=item.app_id,
-        external_id=item.external_id,
-        sender_id=item.sender_id,
-        session_url=item.session_url,
-        details=item.details,
-        received_at=_now(),
-    )
-
-
-def _now() -> Any:
-    """The database's clock, one for all hosts; neighbours keep their order by id. SQLite, where there is one host,
-    would keep milliseconds and compare them as text with Django's microseconds."""
-    return Now() if connection.vendor == "postgresql" else datetime.now(UTC)
-
-
-def _outcomes(drafts: Sequence[Draft], rows: Sequence[Message]) -> list[Accepted]:
-    stored = set(Message.objects.filter(pk__in=[row.pk for row in rows]).values_list("pk", flat=True))
-    return [
-        Accepted(row.pk, row.conversation_id, is_new=True) if row.pk in stored else _first(item)
-        for item, row in zip(drafts, rows, strict=True)
-    ]
-
-
 def _first(item: Draft) -> Accepted:
-    """Raises DoesNotExist when the row was no repeat: SQLite ignores broken rows where only conflicts are meant."""
+    """The row that a repeat repeats."""
     pk, conversation_id = Message.objects.values_list("pk", "conversation_id").get(
         platform=item.platform, app_id=item.app_id, external_id=item.external_id
     )

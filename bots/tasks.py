@@ -6,7 +6,7 @@ from uuid import UUID
 
 from celery import shared_task
 
-from bots import connections, costs, doorbell, pushes, sweeping, turns
+from bots import connections, costs, doorbell, pushes, sweeping, tidying, turns, unfinished
 from bots import workers as workers  # its signal handlers belong to every worker process
 from integrations import quota
 
@@ -48,3 +48,16 @@ def review_quotas() -> None:
 def count_costs() -> None:
     """What bots and models used yesterday and today."""
     costs.count_recent()
+
+
+@shared_task(queue="delivery")
+def close_cards() -> None:
+    """Close the cards that nobody will come back to."""
+    connections.freshen()
+    unfinished.close_all()
+
+
+@shared_task(queue="default")
+def tidy() -> None:
+    """What is kept for a while only goes; what is new comes into the admin's lists."""
+    tidying.tidy()

@@ -29,7 +29,7 @@ def _may_share(message: Message, first: Message) -> bool:
     details = message.details
     is_plain = details.get("kind") == "text" and details.get("is_addressed") is True and not details.get("together")
     is_fresh = message.status == Status.RECEIVED and not message.attempts and not message.cancel_requested_at
-    return is_plain and is_fresh and message.sender_id == first.sender_id and message.text != ""
+    return is_plain and is_fresh and message.sender_id == first.sender_id
 
 
 def _join(group: list[Message]) -> Message:
@@ -42,11 +42,12 @@ def _join(group: list[Message]) -> Message:
     return last
 
 
-def text_of(question: Message) -> str:
-    """What the model is asked: the words of the whole group, in order."""
-    others = Message.objects.filter(pk__in=question.details.get("together", ()), cancel_requested_at__isnull=True)
-    others = others.order_by("received_at", "id")
-    return "\n\n".join([*others.values_list("text", flat=True), question.text])
+def group_of(question: Message) -> list[Message]:
+    """The messages that are answered now, in order; the question is the last. Those taken back are none of them."""
+    if not (names := question.details.get("together")):
+        return [question]
+    others = Message.objects.filter(pk__in=names, cancel_requested_at__isnull=True).order_by("received_at", "id")
+    return [*others.select_related("conversation__bot", "conversation__endpoint__credential"), question]
 
 
 def settle(question: Message) -> None:

@@ -9,7 +9,7 @@ from uuid import UUID
 from django.db import DatabaseError, InterfaceError
 from django.utils import timezone
 
-from bots import answering, delivery, doorbell, leases, notices, replies, together
+from bots import answering, delivery, doorbell, leases, notices, places, replies, together
 from bots.delivery import OpenReply
 from bots.errors import LeaseLost
 from bots.journal import held
@@ -68,9 +68,11 @@ def _work_off(lease: Lease, may_answer: bool) -> Message | None:
 
 def _waiting(lease: Lease) -> list[Message]:
     """The next questions, in order."""
-    related = "conversation__bot__model", "conversation__endpoint__credential"
     waiting = Message.objects.waiting().filter(conversation_id=lease.conversation_id)
-    return list(waiting.select_related(*related)[:READ_AHEAD])
+    found = list(waiting.select_related("conversation")[:READ_AHEAD])
+    for message in found:
+        places.attach(message.conversation)
+    return found
 
 
 def _next(waiting: list[Message]) -> Message:
@@ -151,10 +153,11 @@ def _close(question: Message, reply: Message, open_reply: OpenReply) -> None:
 def _is_for_us(question: Message) -> bool:
     """Settle whether a group message names the bot, where that could not be told at the door."""
     details = question.details
-    takes_all = question.conversation.bot.group_policy == Bot.GroupPolicy.ALL
+    conversation, endpoint = question.conversation, question.conversation.endpoint
+    policy = endpoint.group_policy_of(conversation.chat_id, conversation.bot) if endpoint else ""
+    takes_all = policy == Bot.GroupPolicy.ALL
     if (is_addressed := details.get("is_addressed", True)) is not None:
         return takes_all or bool(is_addressed)
-    endpoint = question.conversation.endpoint
     if endpoint is None:
         return False
     credential = endpoint.credential
@@ -180,12 +183,15 @@ def _answer_and_send(question: Message, lease: Lease) -> bool:
             return True
         return delivery.send(question, open_reply)
     finally:
-        open_reply.close()
+        open_reply.end()
 
 
 def _answer(question: Message, reply: Message, open_reply: OpenReply, lease: Lease) -> None:
     _begin(question)
-    answer = notices.notice(question) or answering.answer(question, lease, open_reply.write)
+    answer = notices.notice(question)
+    if answer is None:
+        open_reply.begin()
+        answer = answering.answer(question, lease, open_reply.write)
     lease.check()
     is_cut = answer.finish in ("cancelled", "shutdown")
     replies.store(question, open_reply.journal, answer, settles=not is_cut)

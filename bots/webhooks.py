@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import parse_qsl
 
 from asgiref.sync import SyncToAsync
 from django.db import DatabaseError, InterfaceError
@@ -24,14 +25,15 @@ from bots.errors import NotStored
 from bots.models import Endpoint
 from bots.places import Place
 from clawdbot_site.security import gate
-from integrations.base import Challenge, Inbound, WebhookRequest
+from integrations.base import Adapter, Challenge, Credentials, Inbound, WebhookRequest
 from integrations.errors import AuthenticationError, PayloadError
+from integrations.models import Platform
 from integrations.registry import adapter_for
 from monitoring import audit, metrics
 from monitoring.context import Receive, Send, current
 
 logger = logging.getLogger(__name__)
-PATH: Final = re.compile(r"^/webhooks/(?P<platform>feishu|dingtalk)/(?P<key>[\w-]{1,200})/?$")
+PATH: Final = re.compile(r"^/webhooks/(?P<platform>[a-z]{1,20})/(?P<key>[\w-]{1,200})/?$")
 MOST_BYTES: Final = 1024 * 1024
 SMALL_BYTES: Final = 32 * 1024  # opened in the event loop; a larger body would hold up the others
 _threads = ThreadPoolExecutor(4, thread_name_prefix="webhook")
@@ -52,6 +54,7 @@ def refusal(status: int, code: str, message: str, retry_after_s: int = 0, suspic
     return Answer(status, {"error": error}, code, retry_after_s, suspicion)
 
 
+NO_QUERY: Final[Mapping[str, str]] = {}
 NO_ADDRESS: Final = (404, "not_found", "There is no such address, or it is disabled.")
 
 
@@ -63,7 +66,8 @@ async def webhooks(scope: MutableMapping[str, Any], receive: Receive, send: Send
     if body is None:
         return
     answer = await _answer(scope, found, body)
-    metrics.webhook(found["platform"] if found else "unknown", answer.outcome, time.monotonic() - started)
+    platform = found["platform"] if found and found["platform"] in Platform else "unknown"
+    metrics.webhook(platform, answer.outcome, time.monotonic() - started)
     await _send(answer, send)
 
 
@@ -86,7 +90,7 @@ async def _answer(scope: MutableMapping[str, Any], found: re.Match[str] | None, 
         return refusal(405, "method_not_allowed", "Platforms POST their callbacks here.")
     if len(body) > MOST_BYTES:
         return refusal(413, "too_large", "A callback may have at most 1 MiB.")
-    request = WebhookRequest(_headers(scope), body, time.time())
+    request = WebhookRequest(_headers(scope), body, time.time(), _query(scope))
     try:
         return await _take(scope, found["platform"], found["key"], request)
     except (NotStored, DatabaseError, InterfaceError):
@@ -113,17 +117,22 @@ def _headers(scope: Mapping[str, Any]) -> dict[str, str]:
     return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
 
 
+def _query(scope: Mapping[str, Any]) -> Mapping[str, str]:
+    """Empty but for a few events: only those pay for reading it."""
+    given = scope.get("query_string")
+    return dict(parse_qsl(given.decode("latin-1"), keep_blank_values=True)) if given else NO_QUERY
+
+
 async def _take(scope: MutableMapping[str, Any], platform: str, key: str, request: WebhookRequest) -> Answer:
     place = places.recall(key) or await _in_thread(places.look_up)(key)
     if place is None or place.credentials.platform != platform:
-        return refusal(*NO_ADDRESS)
+        return await _nobody(platform, request)
     if not gate.admits_to_endpoint(scope, place.endpoint.pk):
         return refusal(403, "address_blocked", "Callbacks from your address are blocked here.")
-    is_small = len(request.body) <= SMALL_BYTES
-    opened = open_callback(place, request) if is_small else await _in_thread(open_callback)(place, request)
+    opened = await _opened(place.credentials, request)
     if not isinstance(opened, Answer):
         try:
-            return await _act(place, opened)
+            return await _act(place, request, opened)
         except AuthenticationError as error:
             opened = _not_authentic(error)
     if opened.suspicion:
@@ -131,17 +140,32 @@ async def _take(scope: MutableMapping[str, Any], platform: str, key: str, reques
     return opened
 
 
-def open_callback(place: Place, request: WebhookRequest) -> Inbound | Answer:
+async def _nobody(platform: str, request: WebhookRequest) -> Answer:
+    """A wrong key costs as much as a wrong signature: it is checked against secrets that nobody has, and noted."""
+    if platform in Platform:
+        await _opened(places.nobodys(platform), request)
+        await _in_thread(_report_unknown)(platform)
+    return refusal(*NO_ADDRESS)
+
+
+async def _opened(credentials: Credentials, request: WebhookRequest) -> Inbound | Answer:
+    is_small = len(request.body) <= SMALL_BYTES
+    return open_callback(credentials, request) if is_small else await _in_thread(open_callback)(credentials, request)
+
+
+def open_callback(credentials: Credentials, request: WebhookRequest) -> Inbound | Answer:
     """Authenticate and parse, without any I/O; an Answer ends it here."""
+    adapter = adapter_for(credentials.platform)
     try:
-        _check_content_type(request)
-        opened = adapter_for(place.credentials.platform).receive(request, place.credentials)
+        _check_content_type(request, adapter)
+        opened = adapter.receive(request, credentials)
     except UnsupportedMediaType:
-        return refusal(415, "unsupported_media_type", "Callbacks are application/json.")
+        message = "Callbacks are application/json."
+        return refusal(415, "unsupported_media_type", message, suspicion="type: the body does not call itself JSON")
     except AuthenticationError as error:
         return _not_authentic(error)
     except PayloadError as error:
-        return refusal(400, "bad_payload", str(error))
+        return refusal(400, "bad_payload", str(error), suspicion=f"payload: {error}")
     return opened
 
 
@@ -153,7 +177,13 @@ def _report(place: Place, suspicion: str) -> None:
     audit.record_refusal("webhook.rejected", target=place.endpoint, reason=suspicion)
 
 
-async def _act(place: Place, event: Inbound) -> Answer:
+def _report_unknown(platform: str) -> None:
+    """Without the key, which may be a secret that was mistyped."""
+    reason = "key: no such address, or it is disabled"
+    audit.record_refusal("webhook.rejected", target_label=f"/webhooks/{platform}/", reason=reason)
+
+
+async def _act(place: Place, request: WebhookRequest, event: Inbound) -> Answer:
     endpoint = place.endpoint
     if endpoint.rate_limit_per_minute and (wait_s := await _pause_s(endpoint)):
         return refusal(429, "too_many", "More callbacks than this endpoint may take.", retry_after_s=wait_s)
@@ -162,11 +192,16 @@ async def _act(place: Place, event: Inbound) -> Answer:
         return Answer(200, event.answer, "challenge")
     item = inbound.draft_of(endpoint, event)
     needs_database = inbound.has_effect(endpoint, event, item)
-    await _in_thread(inbound.act)(endpoint, event, item) if needs_database else inbound.act(endpoint, event, item)
-    if item is None:
-        return Answer(200, {}, "ignored")
-    accepted = await intake.accepted(item)
-    return Answer(200, {}, "accepted" if accepted.is_new else "repeated")
+    act = _in_thread(inbound.act) if needs_database else None
+    effect = await act(endpoint, event, item) if act else inbound.act(endpoint, event, item)
+    if effect.draft is None:
+        return Answer(200, _body_of(place, request, effect.shown), "ignored")
+    accepted = await intake.accepted(effect.draft)
+    return Answer(200, _body_of(place, request, effect.shown), "accepted" if accepted.is_new else "repeated")
+
+
+def _body_of(place: Place, request: WebhookRequest, shown: Mapping[str, Any]) -> Mapping[str, Any]:
+    return adapter_for(place.credentials.platform).acknowledge(request, place.credentials, shown)
 
 
 async def _pause_s(endpoint: Endpoint) -> int:
@@ -185,9 +220,9 @@ class UnsupportedMediaType(Exception):
     """A callback with a body that does not call itself JSON."""
 
 
-def _check_content_type(request: WebhookRequest) -> None:
+def _check_content_type(request: WebhookRequest, adapter: Adapter) -> None:
     """Unsigned DingTalk probes come as anything; what claims to be a message must be JSON."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    is_signed = {"sign", "x-lark-signature"} & request.headers.keys()
+    is_signed = adapter.signature_headers & request.headers.keys()
     if is_signed and kind != "application/json":
         raise UnsupportedMediaType

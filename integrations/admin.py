@@ -19,10 +19,13 @@ from unfold.decorators import display
 
 from clawdbot_site.security.secret_forms import AddressField, SecretsForm
 from integrations import credential_check, quota, quota_meter
+from integrations import robot_admin as robot_admin  # the page of group robots
 from integrations.checking import Finding
+from integrations.dingtalk import keys as dingtalk_keys
 from integrations.models import Platform, PlatformCredential, QuotaUsage
 from monitoring.admin import AuditedModelAdmin
 
+EVENT_KEYS = ("verification_token", "encrypt_key")
 QUOTA_FIELDS = ("monthly_api_quota", "monthly_webhook_quota")
 IDENTITY = ("app_id", "app_secret", "base_url")  # a change of these may make it another bot
 FEISHU, DINGTALK = "platform == 'feishu'", "platform == 'dingtalk'"
@@ -64,9 +67,13 @@ class PlatformCredentialForm(SecretsForm):
                 "DingTalk: developer console, your app, Credentials (凭证与基础信息), Client ID."
             ),
             "app_secret": _("On the same page of the console: App Secret, or Client Secret."),
-            "verification_token": _("Feishu: Events & Callbacks (事件与回调), Encryption Strategy (加密策略)."),
+            "verification_token": _(
+                "Feishu: Events & Callbacks (事件与回调), Encryption Strategy (加密策略). "
+                "DingTalk: Event Subscription (事件订阅), Token (签名 Token), only if events are to come over HTTP."
+            ),
             "encrypt_key": _(
-                "On the same page. Without one Feishu does not sign what it sends, so set one there first."
+                "On the same page; DingTalk calls it AES key (加密 aes_key). Without one Feishu does not sign what it "
+                "sends, so set one there first."
             ),
             "robot_code": _("DingTalk: Robot (机器人) in your app. Empty: the same as the Client ID, which is usual."),
             "card_template_id": _(
@@ -88,7 +95,15 @@ class PlatformCredentialForm(SecretsForm):
         data.update({name: data.get(name) or 0 for name in QUOTA_FIELDS if name not in self.errors})
         if data.get("platform") == Platform.FEISHU:
             self._check_feishu(data)
+        if data.get("platform") == Platform.DINGTALK:
+            self._check_dingtalk(data)
         return data
+
+    def _check_dingtalk(self, data: dict[str, Any]) -> None:
+        token, aes_key = (data.get(name) or "" for name in EVENT_KEYS)
+        has_token, has_aes_key = map(self.has_secret, EVENT_KEYS)
+        for name, text in dingtalk_keys.faults(token, aes_key, has_token=has_token, has_aes_key=has_aes_key).items():
+            self.add_error(name, ValidationError(text))
 
     def _check_feishu(self, data: dict[str, Any]) -> None:
         if not self.has_secret("verification_token"):
@@ -113,8 +128,6 @@ class PlatformCredentialAdmin(AuditedModelAdmin):
     autocomplete_fields = ["team"]
     change_form_outer_before_template = "integrations/check_panel.html"
     conditional_fields = {
-        "verification_token": FEISHU,
-        "encrypt_key": FEISHU,
         "allow_unsigned": FEISHU,
         "robot_code": DINGTALK,
         "card_template_id": DINGTALK,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 Level = Literal["failed", "warning", "ok"]
@@ -22,6 +22,17 @@ class Finding:
     what: str
     fix: str = ""
     link: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WayIn:
+    """How the platform should reach the bot, to be compared with what its console has. Without a mode nobody waits."""
+
+    mode: Literal["", "webhook", "stream"] = ""
+    url: str = field(default="", repr=False)  # whoever has it may knock: never shown
+
+
+NO_WAY_IN: Final = WayIn()
 
 
 def worst_first(findings: Iterable[Finding]) -> list[Finding]:

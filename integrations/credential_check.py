@@ -12,21 +12,28 @@ from django.utils.translation import gettext as _
 
 from clawdbot_site.security.encryption import DecryptionError
 from integrations import quota
-from integrations.checking import Finding, worst_first
+from integrations.checking import NO_WAY_IN, Finding, WayIn, worst_first
 from integrations.metering import SPARING_SHARE
 from integrations.models import Platform, PlatformCredential, QuotaUsage
 from integrations.registry import adapter_for
 from monitoring import audit
 
 Source = Callable[[PlatformCredential], list[Finding]]
+WaysIn = Callable[[PlatformCredential], WayIn]
 
 _sources: list[Source] = []
+_ways_in: list[WaysIn] = []
 
 
 def register(source: Source) -> None:
     """Let ``source`` add its findings to every check. Registering it twice counts once."""
     if source not in _sources:
         _sources.append(source)
+
+
+def register_way_in(way_in: WaysIn) -> None:
+    """Let ``way_in`` tell how a credential's platform should reach us; the last one registered is asked."""
+    _ways_in[:] = [way_in]
 
 
 def check(credential: PlatformCredential) -> list[Finding]:
@@ -42,7 +49,8 @@ def check(credential: PlatformCredential) -> list[Finding]:
 
 def _of_app(credential: PlatformCredential) -> list[Finding]:
     try:
-        said = adapter_for(credential.platform).check(credential.values())
+        way_in = _ways_in[0](credential) if _ways_in else NO_WAY_IN
+        said = adapter_for(credential.platform).check(credential.values(), way_in)
         return [*said, *_unsigned(credential), *_short_quotas(credential)]
     except DecryptionError:
         what = _("A stored secret cannot be read: the key that it was encrypted with is missing, or it was altered.")

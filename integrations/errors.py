@@ -27,6 +27,13 @@ class PlatformError(IntegrationError):
         self.retry_after_s = retry_after_s
 
 
+class TooLarge(PlatformError):
+    """A file is larger than it may be. Nothing of it is kept."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, permanent=True)
+
+
 class OutcomeUnknown(PlatformError):
     """A send may or may not have become visible, and the platform offers no id by which to repeat it safely."""
 

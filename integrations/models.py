@@ -1,4 +1,7 @@
-"""PlatformCredential: the secrets of one app on one chat platform. QuotaUsage: what it used of a month's quota."""
+"""PlatformCredential: the secrets of one app on one chat platform. QuotaUsage: what it used of a month's quota.
+
+GroupRobot: a webhook into one group, by which nothing comes back.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,10 @@ from django.utils.translation import gettext_lazy as _
 
 from clawdbot_site.security.fields import EncryptedTextField
 from integrations.base import Credentials
+from integrations.robots import RobotAddress
 from monitoring.ids import uuid7
+
+OF_EVENTS = _("Of the event settings. DingTalk: only if events are to come over HTTP.")
 
 
 class Platform(models.TextChoices):
@@ -27,8 +33,8 @@ class PlatformCredential(models.Model):
     platform = models.CharField(_("platform"), max_length=20, choices=Platform.choices)
     app_id = models.CharField(_("app ID"), max_length=100, help_text=_("Feishu: App ID. DingTalk: AppKey / Client ID."))
     app_secret = EncryptedTextField(_("app secret"))
-    verification_token = EncryptedTextField(_("verification token"), blank=True, help_text=_("Feishu only."))
-    encrypt_key = EncryptedTextField(_("encrypt key"), blank=True, help_text=_("Feishu only."))
+    verification_token = EncryptedTextField(_("verification token"), blank=True, help_text=OF_EVENTS)
+    encrypt_key = EncryptedTextField(_("encrypt key"), blank=True, help_text=OF_EVENTS)
     robot_code = models.CharField(
         _("robot code"), max_length=100, blank=True, help_text=_("DingTalk; empty: the app ID.")
     )
@@ -79,11 +85,7 @@ class PlatformCredential(models.Model):
 
     def values(self) -> Credentials:
         """The plain values that an adapter works with."""
-        if self.platform == Platform.FEISHU:
-            api_url, oapi_url = self.base_url or settings.FEISHU_BASE_URL, ""
-        else:
-            api_url = self.base_url or settings.DINGTALK_API_URL
-            oapi_url = self.base_url or settings.DINGTALK_OAPI_URL
+        api_url, oapi_url = (self.base_url or url for url in settings.PLATFORM_URLS[self.platform])
         return Credentials(
             id=str(self.pk),
             platform=self.platform,
@@ -122,3 +124,33 @@ class QuotaUsage(models.Model):
 
     def __str__(self) -> str:
         return f"{self.credential_id} {self.month:%Y-%m} {self.quota}: {self.used}"
+
+
+class GroupRobot(models.Model):
+    """A custom robot that somebody added to a group in its settings: no app stands behind it, and it hears nothing."""
+
+    SECRETS = ("webhook_url", "signing_secret")
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    name = models.CharField(_("name"), max_length=100)
+    team = models.ForeignKey("security.Team", models.PROTECT, null=True, blank=True, verbose_name=_("team"))
+    platform = models.CharField(_("platform"), max_length=20, choices=Platform.choices)
+    webhook_url = EncryptedTextField(_("webhook address"))
+    signing_secret = EncryptedTextField(_("signing secret"), blank=True)
+    is_enabled = models.BooleanField(_("enabled"), default=True)
+    last_sent_at = models.DateTimeField(_("last message"), null=True, editable=False)
+    last_error = models.CharField(_("last error"), max_length=500, blank=True, editable=False)
+    created_at = models.DateTimeField(_("created at"), auto_now_add=True)
+    updated_at = models.DateTimeField(_("updated at"), auto_now=True)
+
+    class Meta:
+        verbose_name, verbose_name_plural = _("group robot"), _("group robots")
+        ordering = ["name"]
+        indexes = [models.Index(fields=["-created_at", "-id"], name="group_robot_newest")]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.get_platform_display()})"
+
+    def address(self) -> RobotAddress:
+        """Raises DecryptionError."""
+        return RobotAddress(str(self.pk), self.webhook_url, self.signing_secret)

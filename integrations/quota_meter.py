@@ -23,8 +23,8 @@ from django.utils import timezone
 
 from integrations.base import Ignored, Inbound
 from integrations.metering import Quota
-from integrations.models import Platform, PlatformCredential, QuotaUsage
-from integrations.quota import month_of, review, states
+from integrations.models import PlatformCredential, QuotaUsage
+from integrations.quota import QUOTAS, month_of, review, states
 
 logger = logging.getLogger(__name__)
 
@@ -155,8 +155,8 @@ def is_notice(event: Inbound) -> bool:
 
 
 def received(credential: PlatformCredential, event: Inbound) -> None:
-    """What DingTalk delivers to us is billed as well. Over its quota it delivers a notice without a text."""
-    if credential.platform == Platform.DINGTALK:
+    """Some platforms bill what they deliver to us as well, and deliver a notice without a text over their quota."""
+    if "webhook" in QUOTAS[credential.platform]:
         meter().count(str(credential.pk), "webhook")
     if is_notice(event):
         meter().use_up(str(credential.pk), "webhook")

@@ -9,7 +9,7 @@ from bots import drafts
 from bots.models import Bot, Conversation, Endpoint, Message
 from inference.models import LanguageModel
 from integrations.base import IncomingMessage, ReplyTarget
-from integrations.models import PlatformCredential
+from integrations.models import GroupRobot, PlatformCredential
 
 _number = itertools.count(1)
 
@@ -35,6 +35,13 @@ def credential(platform: str = "feishu", **values: Any) -> PlatformCredential:
         "encrypt_key": f"encrypt-key-{number}",
     }
     return PlatformCredential.objects.create(**{**defaults, **values})
+
+
+def group_robot(**values: Any) -> GroupRobot:
+    number = next(_number)
+    url = f"https://oapi.dingtalk.com/robot/send?access_token=robot-token-{number:08}"
+    defaults = {"name": f"Group {number}", "platform": "dingtalk", "webhook_url": url, "signing_secret": "SECrobot"}
+    return GroupRobot.objects.create(**{**defaults, **values})
 
 
 def endpoint(**values: Any) -> Endpoint:

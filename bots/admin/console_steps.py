@@ -28,9 +28,22 @@ FEISHU_FIRST = (
         "Under Permissions & Scopes (权限管理) add im:message, im:message.p2p_msg:readonly, "
         "im:message.group_at_msg:readonly, im:message:send_as_bot, im:resource and cardkit:card:write."
     ),
+    _(
+        "Add application:application:self_manage, so that the connection check can compare this console with "
+        "ClawdBot, and contact:user.base:readonly for the names of people who are quoted."
+    ),
 )
 FEISHU_LAST = (
     _("Add the events im.message.receive_v1 (接收消息) and im.message.recalled_v1 (撤回消息)."),
+    _(
+        "Add these events as well, for welcomes, the bot's menu and thumbs under answers: im.chat.member.bot.added_v1, "
+        "im.chat.member.bot.deleted_v1, im.chat.disbanded_v1, im.chat.access_event.bot_p2p_chat_entered_v1, "
+        "application.bot.menu_v6, im.message.reaction.created_v1 and im.message.reaction.deleted_v1."
+    ),
+    _(
+        "Under Callback Configuration (回调配置) choose the same way as for events, and add card.action.trigger "
+        "(卡片回传交互): without it the buttons of the cards show an error."
+    ),
     _("Under Version Management & Release (版本管理与发布) make a version and publish it. Then write to the bot."),
 )
 DINGTALK_FIRST = (
@@ -70,6 +83,9 @@ GUIDES: dict[tuple[str, str], Guide] = {
             *DINGTALK_FIRST,
             _("In the robot's settings choose the message receiving mode HTTP (HTTP 模式), paste the address from "
               "above and save. ClawdBot must be reachable from the internet."),
+            _("Buttons on cards need no step: their address is registered by itself. Optional, to learn that the bot "
+              "came into a group or lost one: under Event Subscription (事件订阅) choose HTTP push, put its token and "
+              "AES key into the credential, paste the same address and save."),
             *DINGTALK_LAST,
         ),
         needs_address=True,

@@ -15,15 +15,22 @@ from rest_framework.response import Response
 from bots.api.changing import ResourceViewSet
 from bots.api.secret_fields import AddressField, FingerprintField, SecretField, refuse_moved_secrets
 from integrations import checking, credential_check, quota, quota_meter
+from integrations.dingtalk import keys as dingtalk_keys
 from integrations.models import Platform, PlatformCredential
 
+EVENT_KEYS = ("verification_token", "encrypt_key")
 IDENTITY = ("app_id", "app_secret", "base_url")  # a change of these may make it another bot
 
 
 class CredentialSerializer(serializers.ModelSerializer[PlatformCredential]):
     app_secret = SecretField(help_text="Needed to create; leaving it out later keeps it.")
-    verification_token = SecretField(allow_blank=True, help_text="Feishu only, and needed there.")
-    encrypt_key = SecretField(allow_blank=True, help_text="Feishu: needed unless `allow_unsigned`.")
+    verification_token = SecretField(
+        allow_blank=True, help_text="Of the event settings. Feishu: needed. DingTalk: for events over HTTP."
+    )
+    encrypt_key = SecretField(
+        allow_blank=True,
+        help_text="Feishu: needed unless `allow_unsigned`. DingTalk: the AES key of the event settings.",
+    )
     app_secret_fingerprint = FingerprintField("app_secret")
     verification_token_fingerprint = FingerprintField("verification_token")
     encrypt_key_fingerprint = FingerprintField("encrypt_key")
@@ -106,7 +113,14 @@ class _Wanted:
             errors["platform"] = _("An app stays on its platform. Make another credential.")
         if self._platform == Platform.FEISHU:
             errors |= self._missing_for_feishu()
+        if self._platform == Platform.DINGTALK:
+            errors |= self._wrong_for_dingtalk()
         return errors
+
+    def _wrong_for_dingtalk(self) -> dict[str, Any]:
+        given = [self._given.get(name) or "" for name in EVENT_KEYS]
+        has_token, has_aes_key = (bool(self._value(name)) for name in EVENT_KEYS)
+        return {**dingtalk_keys.faults(*given, has_token=has_token, has_aes_key=has_aes_key)}
 
     def _missing_for_feishu(self) -> dict[str, Any]:
         errors: dict[str, Any] = {}

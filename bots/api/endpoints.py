@@ -107,7 +107,8 @@ def push(endpoint: Endpoint, given: dict[str, Any], key: str) -> Message:
     if not (endpoint.is_enabled and endpoint.bot.is_enabled):
         raise Conflict(_("The endpoint or its bot is disabled. Enable both, then push again."))
     where = {name: given.get(name, "") for name in ("chat_id", "user_id")}
-    return pushes.accept(endpoint, given.get("text") or given["markdown"], key=key, **where)
+    text = given.get("text") or given["markdown"]
+    return pushes.accept(endpoint, text, key=key, is_markdown="markdown" in given, **where)
 
 
 def require_one(given: dict[str, Any], *names: str) -> None:

@@ -42,17 +42,18 @@ LONGEST_ID = 100
 
 
 class HookSerializer(serializers.Serializer[Any]):
-    """A ``text`` for a chat or a person, or a ``question`` to the bot."""
+    """A ``text`` (or ``markdown``) for a chat or a person, or a ``question`` to the bot."""
 
     text = WordsField(required=False)
+    markdown = WordsField(required=False)
     chat_id = serializers.CharField(required=False, max_length=200)
     user_id = serializers.CharField(required=False, max_length=200)
     question = WordsField(required=False)
     conversation = serializers.UUIDField(required=False, allow_null=True)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        require_one(attrs, "text", "question")
-        if "text" in attrs:
+        require_one(attrs, "text", "markdown", "question")
+        if "question" not in attrs:
             require_one(attrs, "chat_id", "user_id")
         return attrs
 
@@ -113,7 +114,7 @@ def _body(request: Request) -> bytes:
 
 
 def _take(endpoint: Endpoint, given: dict[str, Any], webhook_id: str) -> dict[str, Any]:
-    if "text" in given:
+    if "question" not in given:
         return dict(PushedSerializer(push(endpoint, given, webhook_id)).data)
     accepted: Accepted = answers.keep(_question(endpoint, given, webhook_id))
     return {"message_id": str(accepted.message_id), "conversation": str(accepted.conversation_id)}

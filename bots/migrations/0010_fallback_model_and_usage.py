@@ -9,7 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('bots', '0006_message_conversation_index'),
+        ('bots', '0009_files_and_choice_of_model'),
         ('inference', '0005_worker_state'),
     ]
 

@@ -9,6 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
+from django.db.models import Value
 from django.utils.translation import gettext_lazy as _
 
 from clawdbot_site.security.fields import EncryptedTextField
@@ -20,6 +21,8 @@ from monitoring.ids import uuid7
 # What may stand in ``allowed_link_hosts``, and how many; the admin and the API check it, each in its own words.
 LINK_HOST = re.compile(r"(\*\.)?[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", re.ASCII)
 MOST_LINK_HOSTS = 100
+MOST_ALLOWED, LONGEST_ALLOWED = 1000, 200  # entries of each list of who may talk, and characters of one
+EMPTY = Value([], models.JSONField())
 
 
 def default_ai_notice() -> str:
@@ -36,6 +39,11 @@ class Bot(models.Model):
     class GroupPolicy(models.TextChoices):
         MENTION = "mention", _("only when mentioned")
         ALL = "all", _("every message")
+        SILENT = "silent", _("never")
+
+    class Access(models.TextChoices):
+        EVERYONE = "everyone", _("everyone")
+        LISTED = "listed", _("only who is listed")
 
     class ReplyMode(models.TextChoices):
         STREAM = "stream", _("as it is written (cards)")
@@ -71,6 +79,25 @@ class Bot(models.Model):
     )
     group_policy = models.CharField(
         _("in groups"), max_length=10, choices=GroupPolicy.choices, default=GroupPolicy.MENTION
+    )
+    access = models.CharField(
+        _("who may talk to it"),
+        max_length=10,
+        choices=Access.choices,
+        default=Access.EVERYONE,
+        db_default=Access.EVERYONE,
+    )
+    allowed_users = models.JSONField(_("persons who may talk to it"), default=list, db_default=EMPTY, blank=True)
+    allowed_departments = models.JSONField(
+        _("departments that may talk to it"), default=list, db_default=EMPTY, blank=True
+    )
+    allowed_chats = models.JSONField(_("groups that may talk to it"), default=list, db_default=EMPTY, blank=True)
+    choosable_models = models.ManyToManyField(
+        LanguageModel,
+        verbose_name=_("models to choose from"),
+        related_name="offered_by",
+        blank=True,
+        help_text=_("People choose one for their conversation with /model. Empty: there is no choice."),
     )
     reply_mode = models.CharField(_("replies"), max_length=10, choices=ReplyMode.choices, default=ReplyMode.STREAM)
     welcome_text = models.TextField(_("welcome text"), blank=True, max_length=2000)
@@ -149,6 +176,12 @@ class Endpoint(models.Model):
         help_text=_("More are refused with 429, and the platform delivers them later. 0: no limit."),
     )
     is_enabled = models.BooleanField(_("enabled"), default=True)
+    chat_policies = models.JSONField(
+        default=dict,
+        db_default=Value({}, models.JSONField()),
+        editable=False,
+        help_text="Group -> policy, of the groups that have one of their own: a copy of their rows, for the door.",
+    )
     key = EncryptedTextField(_("address key"), default=new_endpoint_key, editable=False)
     key_hash = models.CharField(max_length=64, unique=True, editable=False)
     last_event_at = models.DateTimeField(_("last event"), null=True, editable=False)
@@ -178,6 +211,11 @@ class Endpoint(models.Model):
         if not self.key_hash:
             self.key_hash = lookup_hash(self.key)
         super().save(*args, **kwargs)
+
+    def group_policy_of(self, chat_id: str, bot: Bot) -> str:
+        """When the bot answers in this group: the group's own policy, else the bot's. ``bot`` is this endpoint's own,
+        which callers have at hand."""
+        return str(self.chat_policies.get(chat_id) or bot.group_policy)
 
     @property
     def webhook_url(self) -> str:

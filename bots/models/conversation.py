@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from bots.models.bot import Bot, Endpoint
 from clawdbot_site.security.fields import EncryptedTextField
+from inference.models import LanguageModel
 from monitoring.ids import uuid7
 
 
@@ -35,6 +36,15 @@ class Conversation(models.Model):
     chat_id = models.CharField(_("chat"), max_length=200, blank=True)
     user_id = models.CharField(_("person"), max_length=200, blank=True)
     user_name = models.CharField(_("name"), max_length=200, blank=True)
+    chosen_model = models.ForeignKey(
+        LanguageModel,
+        models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="+",
+        db_index=False,  # asked for only when a model is deleted
+        verbose_name=_("chosen model"),
+    )
     context_started_at = models.DateTimeField(null=True, blank=True, help_text="Earlier messages are not remembered.")
     lease_owner = models.CharField(max_length=64, blank=True, default="")
     lease_fence = models.PositiveBigIntegerField(default=0)

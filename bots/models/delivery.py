@@ -30,6 +30,9 @@ class DeliveryStep(models.Model):
         verbose_name, verbose_name_plural = _("delivery step"), _("delivery steps")
         ordering = ["id"]
         constraints = [models.UniqueConstraint(fields=["message", "name"], name="one_step_per_name")]
+        indexes = [  # by which a reaction, a pressed button or a quotation finds the answer it means
+            models.Index(fields=["remote_id"], condition=~models.Q(remote_id=""), name="step_of_remote")
+        ]
 
     def __str__(self) -> str:
         return f"{self.name}: {self.get_state_display()}"

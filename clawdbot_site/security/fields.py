@@ -82,7 +82,11 @@ class EncryptedTextField(TextColumn):
         return stored
 
     def seal(self, instance: models.Model, text: str) -> Sealed:
-        return Sealed(key_ring.seal(text, self.aad(instance.pk)) if text else b"")
+        return self.sealed(instance.pk, text)
+
+    def sealed(self, pk: object, text: str) -> Sealed:
+        """For a row that has no instance yet."""
+        return Sealed(key_ring.seal(text, self.aad(pk)) if text else b"")
 
     def unseal(self, instance: models.Model, sealed: Sealed) -> str:
         """Raises DecryptionError."""

@@ -68,8 +68,9 @@ def area_of(path: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Refusal:
-    area: str
-    decision: Decision
+    action: str
+    label: str
+    reason: str
     address: str
     request_id: str
 
@@ -145,7 +146,16 @@ class RuleBook:
 
     def note_refusal(self, area: str, decision: Decision, address: str, request_id: str) -> None:
         """Have the refusal written to the audit log (with flood control) by the background thread."""
-        self._refusals.append(_Refusal(area, decision, address, request_id))
+        label = f"{area} {decision.rule_id or ''}".strip()
+        self._note(_Refusal("network.refused", label, decision.reason, address, request_id))
+
+    def note_size(self, area: str, address: str, request_id: str) -> None:
+        """The same for a callback that was too large: who forges callbacks tries that, too."""
+        if area == "webhooks":
+            self._note(_Refusal("webhook.rejected", area, "size: the body is too large", address, request_id))
+
+    def _note(self, refusal: _Refusal) -> None:
+        self._refusals.append(refusal)
         self._wake.set()
 
     def flush(self) -> None:
@@ -213,9 +223,8 @@ class RuleBook:
 
 
 def _audit(refusal: _Refusal) -> None:
-    label = f"{refusal.area} {refusal.decision.rule_id or ''}".strip()
     with bind(request_id=refusal.request_id, address=refusal.address, actor=ANONYMOUS):
-        audit.record_refusal("network.refused", target_label=label, reason=refusal.decision.reason)
+        audit.record_refusal(refusal.action, target_label=refusal.label, reason=refusal.reason)
 
 
 rules = RuleBook()
@@ -281,6 +290,8 @@ class Gate:
         area = area_of(scope["path"])
         refusal = await self._network_refusal(address, area, scope["path"]) or _header_refusal(scope, area)
         if refusal:
+            if refusal is TOO_LARGE:
+                self.book.note_size(area, address, current().request_id)
             await _refuse(refusal, area, scope, receive, send)
         elif scope["type"] == "websocket":
             await self.app(scope, receive, send)
@@ -328,6 +339,7 @@ class Gate:
         except _BodyTooLarge:
             if is_answered:
                 raise
+            self.book.note_size(area, scope["clawdbot.client_ip"], current().request_id)
             await _refuse(TOO_LARGE, area, scope, receive, send)
 
 

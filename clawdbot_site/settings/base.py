@@ -172,6 +172,7 @@ SPECTACULAR_SETTINGS = {
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "COMPONENT_SPLIT_REQUEST": True,
     "ENUM_NAME_OVERRIDES": {
+        "AppPlatform": "integrations.models.Platform",
         "MessageStatus": "bots.models.conversation.Message.Status",
         "ModelStatus": "inference.models.LanguageModel.Status",
     },
@@ -181,6 +182,10 @@ SPECTACULAR_SETTINGS = {
 FEISHU_BASE_URL = environment.base_url("FEISHU_BASE_URL")
 DINGTALK_API_URL = environment.base_url("DINGTALK_API_URL")
 DINGTALK_OAPI_URL = environment.base_url("DINGTALK_OAPI_URL")
+PLATFORM_URLS = {  # where each platform's API is, and its second host: one has two
+    "feishu": (FEISHU_BASE_URL, FEISHU_BASE_URL),
+    "dingtalk": (DINGTALK_API_URL, DINGTALK_OAPI_URL),
+}
 MODEL_ENDPOINT = environment.base_url("MODEL_ENDPOINT")
 MODEL_API_KEY, MODEL_NAME = env("MODEL_API_KEY"), env("MODEL_NAME")
 MODEL_PATH = env("MODEL_PATH")
@@ -194,8 +199,11 @@ OUTBOUND_TRUSTED_ORIGINS = [
 
 # -- doorbells, live updates, cache: Redis, or this process itself --
 CELERY_BROKER_URL = REDIS_URL or "memory://localhost/"
+# Without ack_emulation Redis keeps no copy of what a worker fetched (two round trips a message): the database knows.
 CELERY_BROKER_TRANSPORT_OPTIONS = (
-    {"socket_timeout": 1.0, "socket_connect_timeout": 1.0} if REDIS_URL else {"polling_interval": 0.01}
+    {"socket_timeout": 1.0, "socket_connect_timeout": 1.0, "ack_emulation": False}
+    if REDIS_URL
+    else {"polling_interval": 0.01}
 )
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_IGNORE_RESULT = True
@@ -212,6 +220,8 @@ CELERY_BEAT_SCHEDULE = {
     "sweep": {"task": "bots.tasks.sweep", "schedule": 2.0, "options": {"expires": 2.0}},
     "check models": {"task": "inference.tasks.check_models", "schedule": 60.0, "options": {"expires": 60.0}},
     "count costs": {"task": "bots.tasks.count_costs", "schedule": 300.0, "options": {"expires": 300.0}},
+    "close cards": {"task": "bots.tasks.close_cards", "schedule": 60.0, "options": {"expires": 60.0}},
+    "tidy": {"task": "bots.tasks.tidy", "schedule": 3600.0, "options": {"expires": 600.0}},
     "review quotas": {"task": "bots.tasks.review_quotas", "schedule": 3600.0, "options": {"expires": 600.0}},
 }
 CHANNEL_LAYERS = {

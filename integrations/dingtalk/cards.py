@@ -11,14 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from integrations.base import Credentials, ReplyTarget
-from integrations.dingtalk.events import robot_code
-from integrations.dingtalk.markdown import clean, plain_text, preview
-from integrations.dingtalk.splitting import CARD, cut, split
+from integrations.base import Credentials, ReplyTarget, Toast
+from integrations.dingtalk.markdown import clean, literal, plain_text, preview
+from integrations.dingtalk.opening import robot_code
+from integrations.dingtalk.splitting import CARD, MAX_PARTS, cut, split
 
 Json = dict[str, Any]
 
 CONTENT_KEY = "content"  # the Markdown variable that the card template must have
+VOTE_KEY = "vote"  # a private text variable that it may have: up or down
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +30,16 @@ class Message:
     title: str = ""
 
 
-def messages(source: str) -> tuple[Message, ...]:
+def messages(source: str, max_parts: int = MAX_PARTS) -> tuple[Message, ...]:
     """A model's whole answer as the messages that carry it; the same source always gives the same messages."""
     if text := plain_text(source):
-        return tuple(Message(part) for part in split(text))
-    return tuple(Message(part, preview(part)) for part in split(clean(source)))
+        return tuple(Message(part) for part in split(text, max_parts=max_parts))
+    return tuple(Message(part, preview(part)) for part in split(clean(source), max_parts=max_parts))
+
+
+def literal_messages(source: str, max_parts: int = MAX_PARTS) -> tuple[Message, ...]:
+    """A text as plain messages, sign for sign, whatever it would mean as Markdown."""
+    return tuple(Message(part) for part in split(literal(source), max_parts=max_parts))
 
 
 def card_text(source: str) -> tuple[str, str]:
@@ -73,12 +79,15 @@ def has_card_space(target: ReplyTarget) -> bool:
     return bool(place) and ";" not in place
 
 
-def card(credentials: Credentials, target: ReplyTarget, out_track_id: str) -> Json:
-    """Body of createAndDeliver: an empty card in the chat that ``target`` names."""
+def card(credentials: Credentials, target: ReplyTarget, out_track_id: str, route: str = "") -> Json:
+    """Body of createAndDeliver: an empty card in the chat that ``target`` names.
+
+    ``route`` is where DingTalk posts its pressed buttons; empty: they come by the long connection.
+    """
     return {
         "cardTemplateId": credentials.card_template_id,
         "outTrackId": out_track_id,
-        "callbackType": "STREAM",
+        **({"callbackType": "HTTP", "callbackRouteKey": route} if route else {"callbackType": "STREAM"}),
         "cardData": {"cardParamMap": {CONTENT_KEY: ""}},
         **(_group_space(credentials, target) if target.chat_type == "group" else _robot_space(target)),
     }
@@ -111,8 +120,14 @@ def _group_space(credentials: Credentials, target: ReplyTarget) -> Json:
     return {
         "openSpaceId": f"dtv1.card//IM_GROUP.{target.chat_id}",
         "imGroupOpenSpaceModel": {"supportForward": True},
-        "imGroupOpenDeliverModel": {"robotCode": robot_code(credentials)},
+        "imGroupOpenDeliverModel": {"robotCode": robot_code(credentials), **_mentioned(target)},
     }
+
+
+def _mentioned(target: ReplyTarget) -> Json:
+    """Whom a card names when it appears: who asked. The name is what the person wrote, so it is shown as words only."""
+    staff_id = mention(target)
+    return {"atUserIds": {staff_id: plain_text(target.sender_name) or staff_id}} if staff_id else {}
 
 
 def _robot_space(target: ReplyTarget) -> Json:
@@ -120,4 +135,17 @@ def _robot_space(target: ReplyTarget) -> Json:
         "openSpaceId": f"dtv1.card//IM_ROBOT.{target.sender_id}",
         "imRobotOpenSpaceModel": {"supportForward": True},
         "imRobotOpenDeliverModel": {"spaceType": "IM_ROBOT"},
+    }
+
+
+def pressed(toast: Toast) -> Json:
+    """What DingTalk takes as answer to a pressed button: the person's own vote. It has no place for words.
+
+    Source: PROTOCOL.md, "Card actions".
+    """
+    if toast.vote is None:
+        return {}
+    return {
+        "cardUpdateOptions": {"updateCardDataByKey": True, "updatePrivateDataByKey": True},
+        "userPrivateData": {"cardParamMap": {VOTE_KEY: toast.vote}},
     }

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from integrations.dingtalk.events import strict_object
+from integrations.dingtalk.payload import as_text, strict_object
 from integrations.errors import PayloadError
 
 BOT_TOPIC = "/v1.0/im/bot/messages/get"
@@ -18,12 +18,18 @@ _WORDS = {TAKEN: "OK", BAD: "bad request", UNKNOWN: "no such topic"}
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """``kind`` is SYSTEM, CALLBACK or EVENT; ``id`` names it in the acknowledgement, empty where none is possible."""
+    """``kind`` is SYSTEM, CALLBACK or EVENT; ``id`` names it in the acknowledgement, empty where none is possible.
+
+    ``event``, ``event_id`` and ``company`` are those of an EVENT: its data does not say what happened, nor to whom.
+    """
 
     kind: str
     topic: str
     id: str
     data: str = field(repr=False)
+    event: str = ""
+    event_id: str = ""
+    company: str | None = None
 
 
 def read(text: str | bytes) -> Frame | None:
@@ -36,10 +42,13 @@ def read(text: str | bytes) -> Frame | None:
     headers = headers if isinstance(headers, Mapping) else {}
     data = given.get("data")
     return Frame(
-        _word(given.get("type")),
-        _word(headers.get("topic")),
-        _word(headers.get("messageId")),
+        as_text(given.get("type")),
+        as_text(headers.get("topic")),
+        as_text(headers.get("messageId")),
         data if isinstance(data, str) else json.dumps(data or {}),
+        as_text(headers.get("eventType")),
+        as_text(headers.get("eventId")),
+        as_text(headers.get("eventCorpId")) or None,
     )
 
 
@@ -48,7 +57,3 @@ def acknowledge(frame: Frame, code: int = TAKEN, data: Any = None) -> str:
     body = frame.data if frame.topic == "ping" else json.dumps(data)
     headers = {"messageId": frame.id, "contentType": "application/json"}
     return json.dumps({"code": code, "headers": headers, "message": _WORDS[code], "data": body})
-
-
-def _word(value: Any) -> str:
-    return value if isinstance(value, str) else ""

@@ -5,7 +5,7 @@ The address holds a ticket, which is a secret: no message names it. Source: PROT
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
 import httpx
@@ -17,6 +17,11 @@ from integrations.dingtalk.refusals import UNREACHABLE, Refused, answer_code, re
 from integrations.metering import metered
 
 TIMEOUT = httpx.Timeout(10.0, connect=3.0)
+SUBSCRIPTIONS: Final = (
+    {"type": "EVENT", "topic": "*"},
+    {"type": "CALLBACK", "topic": BOT_TOPIC},
+    {"type": "CALLBACK", "topic": CARD_TOPIC},
+)
 _CALL = "open the Stream connection"
 _SETUP = (
     "check app_id and app_secret, that the app and its robot are published, and that the robot's receive mode is Stream"
@@ -36,8 +41,7 @@ def open_gateway(credentials: Credentials, http: httpx.Client) -> str:
 
 def _asked(credentials: Credentials, http: httpx.Client) -> httpx.Response:
     url = credentials.api_url + "/v1.0/gateway/connections/open"
-    topics = [{"type": "CALLBACK", "topic": topic} for topic in (BOT_TOPIC, CARD_TOPIC)]
-    body = {"clientId": credentials.app_id, "clientSecret": credentials.app_secret, "subscriptions": topics}
+    body = {"clientId": credentials.app_id, "clientSecret": credentials.app_secret, "subscriptions": SUBSCRIPTIONS}
     headers = {"Accept": "application/json"}  # without it the answer is XML
     try:
         return http.post(url, json=body, headers=headers, timeout=TIMEOUT, follow_redirects=False)

@@ -22,15 +22,20 @@ CARD: Final = Limit(burst=5, interval_s=1.0)  # advised, not documented
 ADDRESS: Final = Limit(burst=2_000, interval_s=1 / 400)  # 10,000 in any 20 s; more blocks the address for 5 minutes
 
 
+def address(host: str) -> Bucket:
+    """What all calls of this server to a host share."""
+    return Bucket("address", f"dingtalk:{host}:address", ADDRESS)
+
+
 def call(credentials: Credentials, name: str, place: str = "") -> Call:
     """The call ``name``; ``place`` is the chat of a session, or the card that is written on."""
     host = f"dingtalk:{credentials.api_url}"
-    address = Bucket("address", f"{host}:address", ADDRESS)
+    own_address = address(credentials.api_url)
     if name == SESSION:
-        return Call(name, (Bucket("chat", f"{host}:{credentials.app_id}:chat:{place}", CHAT), address), "webhook")
+        return Call(name, (Bucket("chat", f"{host}:{credentials.app_id}:chat:{place}", CHAT), own_address), "webhook")
     api = Bucket("api", f"{host}:{credentials.app_id}:{name}", API)
     card = (Bucket("card", f"{host}:card:{place}", CARD),) if name == STREAM else ()
-    return Call(name, (api, *card, address))
+    return Call(name, (api, *card, own_address))
 
 
 def judge(error: PlatformError) -> Verdict:

@@ -13,10 +13,12 @@ from typing import Literal
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from integrations.base import Credentials, Ignored, Inbound
+from integrations.base import Credentials, Inbound
 from integrations.dingtalk import frames
-from integrations.dingtalk.events import check_addressee, parse_message, strict_object
+from integrations.dingtalk.events import parse_card_action, parse_event, parse_message
 from integrations.dingtalk.frames import BOT_TOPIC, CARD_TOPIC, Frame
+from integrations.dingtalk.opening import check_addressee, check_company
+from integrations.dingtalk.payload import Json, strict_object
 from integrations.errors import AuthenticationError, NotTaken, PayloadError
 from integrations.listening import Deliver, Report
 
@@ -88,7 +90,9 @@ class Line:
             answer = await self._outcome(frame)
         except NotTaken as problem:
             logger.warning("a frame was not taken; DingTalk sends it again", extra={"reason": str(problem)})
-            return
+            if frame.kind != "EVENT":
+                return
+            answer = frames.acknowledge(frame, data={"status": "LATER"})
         except (PayloadError, AuthenticationError) as problem:
             logger.warning("a frame of DingTalk's Stream is unusable", extra={"reason": str(problem)})
             answer = frames.acknowledge(frame, frames.BAD)
@@ -103,17 +107,27 @@ class Line:
                 await self._deliver(self._message(frame))
                 return frames.acknowledge(frame, data={"response": None})
             case "CALLBACK", topic if topic == CARD_TOPIC:
-                shown = await self._deliver(Ignored("card_callback"))
+                shown = await self._deliver(self._card_action(frame))
                 return frames.acknowledge(frame, data={"response": dict(shown or {})})
             case "EVENT", _:
-                return frames.acknowledge(frame, data={"status": "SUCCESS", "message": "ignored"})
+                await self._deliver(self._event(frame))
+                return frames.acknowledge(frame, data={"status": "SUCCESS", "message": "taken"})
             case _:
                 return frames.acknowledge(frame, frames.UNKNOWN)
 
     def _message(self, frame: Frame) -> Inbound:
-        payload = strict_object(frame.data.encode("utf-8", "replace"))
+        payload = _object(frame)
         check_addressee(payload, self._credentials)
         return parse_message(payload, self._credentials)
+
+    def _card_action(self, frame: Frame) -> Inbound:
+        payload = _object(frame)
+        check_company(payload.get("corpId"), self._credentials)
+        return parse_card_action(payload)
+
+    def _event(self, frame: Frame) -> Inbound:
+        check_company(frame.company, self._credentials)
+        return parse_event(frame.event, _object(frame), frame.event_id)
 
     def _end_by(self, end: End) -> None:
         if not self.ending.is_set():
@@ -129,3 +143,7 @@ class Line:
             for task in list(self._under_way):
                 task.cancel()
             await self._socket.close()
+
+
+def _object(frame: Frame) -> Json:
+    return strict_object(frame.data.encode("utf-8", "replace"))

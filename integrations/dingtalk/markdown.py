@@ -54,7 +54,16 @@ def plain_text(source: str) -> str:
     """Safe text when ``source`` holds no Markdown at all; else empty. Such an answer needs no Markdown message."""
     text = _scrub(source)
     is_plain = not re.search(r"[\\&<]", text) and all(_is_plain(node) for node in _tree(source).walk())
-    return _gate(_split(_IN_TEXT, text)).strip() if is_plain else ""
+    return _harmless(text) if is_plain else ""
+
+
+def literal(source: str) -> str:
+    """Safe text that shows what ``source`` holds, sign for sign, in a message that is no Markdown."""
+    return _harmless(_scrub(source))
+
+
+def _harmless(text: str) -> str:
+    return _gate(_split(_IN_TEXT, text)).strip()
 
 
 def preview(markdown: str) -> str:

@@ -88,6 +88,7 @@ RULES = (
         True,
         "the chat or person is gone, or the robot is not in the chat",
     ),
+    Rule(r"invalidParameter\.robotCode\.downloadCode", True, "the file is not there any more; it must be sent again"),
     Rule(r"invalidParameter\.robotCode\..*", True, "robot_code does not belong to this app; check the credential"),
     Rule(r"param\.templateNotExist", True, "the card template does not exist; check card_template_id"),
     Rule(r"unknownError", True, "the card template may lack the Markdown variable 'content'; check the template"),

@@ -31,8 +31,13 @@ class Part:
 def parts(text: str) -> tuple[Part, ...]:
     """A reply as messages: plain text where it holds no Markdown, else rich text. Blank text gives none."""
     if markdown.is_plain(text):
-        return tuple(text_part(piece) for piece in splitting.split(markdown.plain(text), PART_BYTES))
+        return literal_parts(text)
     return _rich(markdown.clean(text))
+
+
+def literal_parts(text: str) -> tuple[Part, ...]:
+    """A text as plain messages, sign for sign, whatever it would mean as Markdown."""
+    return tuple(text_part(piece) for piece in splitting.split(markdown.plain(text), PART_BYTES))
 
 
 def fit(text: str) -> tuple[str, tuple[Part, ...]]:
@@ -48,21 +53,27 @@ def preview(text: str) -> str:
 
 
 def text_part(text: str) -> Part:
-    return Part("text", _json({"text": text}))
+    return Part("text", as_json({"text": text}))
 
 
 def post_part(cleaned: str) -> Part:
     """A rich text message of one Markdown element."""
-    return Part("post", _json({"zh_cn": {"title": "", "content": [[{"tag": "md", "text": cleaned}]]}}))
+    return Part("post", as_json({"zh_cn": {"title": "", "content": [[{"tag": "md", "text": cleaned}]]}}))
 
 
 def card_part(card_id: str) -> Part:
     """The message that shows a card entity."""
-    return Part("interactive", _json({"type": "card", "data": {"card_id": card_id}}))
+    return Part("interactive", as_json({"type": "card", "data": {"card_id": card_id}}))
 
 
-def card(cleaned: str, *, streaming: bool) -> str:
-    """The JSON of a card entity of one Markdown element, of which ``cleaned`` is the first text."""
+def as_text(part: Part) -> Part:
+    """A rich text message as a plain one, for where Feishu does not take it as it is."""
+    rows = json.loads(part.content)["zh_cn"]["content"]
+    return text_part(markdown.plain("\n".join(element["text"] for row in rows for element in row)))
+
+
+def card(cleaned: str, *, streaming: bool, row: Json | None = None) -> str:
+    """The JSON of a card entity: one Markdown element, of which ``cleaned`` is the first text, and a row of buttons."""
     config: Json = {"update_multi": True, "streaming_mode": streaming}
     if streaming:
         config["streaming_config"] = {
@@ -73,16 +84,17 @@ def card(cleaned: str, *, streaming: bool) -> str:
     else:
         config["summary"] = {"content": summary(cleaned)}
     element = {"tag": "markdown", "element_id": ELEMENT_ID, "content": cleaned}
-    return _json({"schema": "2.0", "config": config, "body": {"elements": [element]}})
+    elements = [element, row] if row else [element]
+    return as_json({"schema": "2.0", "config": config, "body": {"elements": elements}})
 
 
 def closing_settings(cleaned: str) -> str:
     """Settings that end streaming; the summary replaces "generating" in the list of chats."""
-    return _json({"config": {"streaming_mode": False, "summary": {"content": summary(cleaned)}}})
+    return as_json({"config": {"streaming_mode": False, "summary": {"content": summary(cleaned)}}})
 
 
 def reopening_settings() -> str:
-    return _json({"config": {"streaming_mode": True}})
+    return as_json({"config": {"streaming_mode": True}})
 
 
 def summary(cleaned: str) -> str:
@@ -98,5 +110,6 @@ def _rich(cleaned: str, *, is_cut: bool = False) -> tuple[Part, ...]:
     return tuple(post_part(piece) for piece in pieces if piece)
 
 
-def _json(value: Json) -> str:
+def as_json(value: Json) -> str:
+    """As Feishu counts it: no escapes, which would double the size of Chinese text, and no blanks."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

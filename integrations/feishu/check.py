@@ -1,7 +1,7 @@
-"""What Feishu says about an app: its secret, its bot, its scopes. Three reading calls; nothing is sent or made.
+"""What Feishu says about an app: its secret, its bot, its scopes, its console. Four reading calls; nothing is changed.
 
-Sources: 获取机器人信息 (bot/v3/info) and 查询租户授权状态 (application/v6/scopes), which need no scope; PROTOCOL.md,
-"Error codes". The webhook address and the events are not readable without a further scope: the last event tells.
+Sources: 获取机器人信息 (bot/v3/info) and 查询租户授权状态 (application/v6/scopes), which need no scope; 获取应用信息
+(application/v6/applications/me), which needs one: without it the last event has to tell. PROTOCOL.md, "Error codes".
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ from django.utils.translation import gettext_lazy
 
 from clawdbot_site.security.outbound import OutboundRefused
 from integrations.base import Credentials
-from integrations.checking import Finding, Level
+from integrations.checking import Finding, Level, WayIn
 from integrations.errors import PlatformError
+from integrations.feishu import console
 from integrations.feishu.client import FeishuClient
+from integrations.feishu.console import PUBLISH
+from integrations.feishu.fields import Json, object_of
 from integrations.feishu.refusals import FeishuError
 from integrations.metering import QuotaMeter
 from integrations.probing import PATIENCE_S, OwnTokens, hurried
@@ -30,10 +33,8 @@ ENABLED: Final = 2  # activate_status
 GRANTED: Final = 1  # grant_status
 LONGEST_NAME: Final = 60
 NO_BOT: Final = (11205, 230006)
-_PUBLISH = gettext_lazy(
-    "Under Version Management & Release (版本管理与发布) make a version and publish it; an admin of the company may "
-    "have to approve it."
-)
+NO_SCOPE: Final = 99991672
+SELF_SCOPES: Final = ("application:application:self_manage", "admin:app.info:readonly")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ NEEDS: Final = (
     Need("failed", ("im:message:send_as_bot", "im:message")),
     Need("warning", ("im:message:readonly", "im:message")),
     Need("warning", ("cardkit:card:write",)),
+    Need("warning", ("im:message.reactions:write_only", "im:message")),
 )
 
 # Feishu's code -> what to do, and the page of the app's console.
@@ -73,24 +75,24 @@ _FIXES: Final[dict[int, tuple[Any, str]]] = {
         "safe",
     ),
     99991403: (gettext_lazy("Raise the company's plan, or wait for the next month."), ""),
-    99991672: (
+    NO_SCOPE: (
         gettext_lazy("Add the scope under Permissions & Scopes (权限管理), then publish a version."),
         "auth",
     ),
-    **dict.fromkeys((99991673, 212100), (_PUBLISH, "version")),
+    **dict.fromkeys((99991673, 212100), (PUBLISH, "version")),
 }
 
 
-def findings(credentials: Credentials, http: httpx.Client, meter: QuotaMeter) -> list[Finding]:
+def findings(credentials: Credentials, http: httpx.Client, meter: QuotaMeter, way_in: WayIn) -> list[Finding]:
     """What the calls tell, in 15 s at most. Never raises for what Feishu or the network does."""
     with hurried(http) as client:
         probe = _Probe(credentials, client, OwnTokens(), meter)
         probe.patience_s = PATIENCE_S
-        return list(_Check(credentials, probe).run())
+        return list(_Check(credentials, probe, way_in).run())
 
 
 class _Probe(FeishuClient):
-    """Two calls that only a check makes. They raise FeishuError and HeldBack."""
+    """The calls that only a check makes. They raise FeishuError and HeldBack."""
 
     def bot(self) -> dict[str, Any]:
         self.pace("bot info")
@@ -106,10 +108,14 @@ class _Probe(FeishuClient):
         asked = [row for row in rows if row.get("scope_type") != "user"]  # those act for a person
         return {str(row.get("scope_name")): row.get("grant_status") == GRANTED for row in asked}
 
+    def app(self) -> Json:
+        """The app as the console has it."""
+        return object_of(self._read("app", "/application/v6/applications/me?lang=zh_cn").get("app"))
+
 
 class _Check:
-    def __init__(self, credentials: Credentials, probe: _Probe) -> None:
-        self._credentials, self._probe = credentials, probe
+    def __init__(self, credentials: Credentials, probe: _Probe, way_in: WayIn) -> None:
+        self._credentials, self._probe, self._way_in = credentials, probe, way_in
 
     def run(self) -> Iterator[Finding]:
         try:
@@ -122,6 +128,24 @@ class _Check:
             yield from self._of_scopes(self._probe.scopes())
         except PlatformError as problem:
             yield self._of_problem(problem)
+        yield from self._of_console()
+
+    def _of_console(self) -> Iterator[Finding]:
+        """A Feishu that does not know this call is not worth a finding."""
+        try:
+            for found in console.findings(self._probe.app(), self._way_in):
+                yield found.at(self._page(found.page))
+        except HeldBack as problem:
+            yield self._of_problem(problem)
+        except FeishuError as problem:
+            if problem.code == NO_SCOPE:
+                yield self._blind()
+
+    def _blind(self) -> Finding:
+        what = _("Whether address, events and version in Feishu's console are right cannot be told from here.")
+        fix = _("To have them checked as well, add the scope %(scope)s and publish a version.")
+        page = f"auth?q={SELF_SCOPES[0]}&op_from=openapi&token_type=tenant"
+        return Finding("warning", what, fix % {"scope": SELF_SCOPES[0]}, self._page(page))
 
     def _of_bot(self, bot: dict[str, Any]) -> Iterator[Finding]:
         yield Finding("ok", _("Feishu accepts App ID and App Secret."))
@@ -132,7 +156,7 @@ class _Check:
             what = _("The bot is not enabled in this company (activate_status %(status)s).") % {
                 "status": str(status)[:9]
             }
-            yield Finding("failed", what, str(_PUBLISH), self._page("version"))
+            yield Finding("failed", what, str(PUBLISH), self._page("version"))
 
     def _of_scopes(self, asked: dict[str, bool]) -> Iterator[Finding]:
         lacking = [need for need in NEEDS if not any(asked.get(scope) for scope in need.scopes)]
@@ -149,9 +173,9 @@ class _Check:
         if needs[0].level == "warning":
             what = _("Scopes are missing, without which the bot does less: %(scopes)s.") % {"scopes": ", ".join(names)}
         if all(name in asked for name in names):
-            return Finding(needs[0].level, what, str(_PUBLISH), self._page("version"))
+            return Finding(needs[0].level, what, str(PUBLISH), self._page("version"))
         page = f"auth?q={','.join(names)}&op_from=openapi&token_type=tenant"
-        return Finding(needs[0].level, what, str(_FIXES[99991672][0]), self._page(page))
+        return Finding(needs[0].level, what, str(_FIXES[NO_SCOPE][0]), self._page(page))
 
     def _of_problem(self, problem: PlatformError) -> Finding:
         if isinstance(problem, HeldBack):

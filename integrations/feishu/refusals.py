@@ -14,8 +14,31 @@ from integrations.errors import PlatformError
 TOKEN_REFUSED = frozenset({99991661, 99991663, 99991664, 99991665, 99991668, 99991671, 99991677})
 RATE_LIMITED = frozenset({99991400, 230020, 11232, 11233, 11247})
 REPLY_IMPOSSIBLE = frozenset({230011, 230019, 230050, 230071, 230072, 230110, 230111, 231003})
+MESSAGE_UNSEEN = frozenset({230002, 230050, 230110, 230111, 231003, 230011})
+FILE_TOO_LARGE = frozenset({234006, 234037})
 STREAMING_OVER = frozenset({200850, 300309})
 SEQUENCE_USED = 300317
+BUSY = frozenset({200810, 230049})  # pass within a second
+CENSORED = frozenset({230022, 230028})
+CARD_REFUSED = frozenset(
+    {
+        10002,
+        11310,
+        200220,
+        200550,
+        200570,
+        200621,
+        200732,
+        200860,
+        200861,
+        200914,
+        230099,
+        300301,
+        300305,
+        300307,
+        300313,
+    }
+)
 UNSURE_STATUSES = frozenset({502, 504})  # a gateway's answer says nothing about the call behind it
 
 _DEFAULT_WAIT_S = 1.0
@@ -33,6 +56,8 @@ _MEANINGS: Mapping[int, tuple[str, bool]] = {
     11232: ("too many messages", _RETRY),
     11233: ("too many messages", _RETRY),
     11247: ("too many messages", _RETRY),
+    41012: ("nobody has this id", _GIVE_UP),
+    41050: ("this person is outside the app's contact range", _GIVE_UP),
     200740: ("the card no longer exists", _GIVE_UP),
     200810: ("somebody is using the card at this moment", _RETRY),
     212100: ("the app is not installed in this company", _GIVE_UP),
@@ -50,8 +75,19 @@ _MEANINGS: Mapping[int, tuple[str, bool]] = {
     230049: ("the message is still being sent", _RETRY),
     230053: ("this person has switched the bot off", _GIVE_UP),
     230099: ("the card was refused", _GIVE_UP),
+    230110: ("the message was deleted", _GIVE_UP),
     231003: ("the message to reply to no longer exists", _GIVE_UP),
     232009: ("the group was dissolved", _GIVE_UP),
+    234001: ("malformed call", _GIVE_UP),
+    234003: ("the file is not in this message", _GIVE_UP),
+    234004: ("the bot is not in the chat of this file", _GIVE_UP),
+    234006: ("the file is too large", _GIVE_UP),
+    234008: ("the file belongs to another app", _GIVE_UP),
+    234009: ("files of an external group cannot be fetched", _GIVE_UP),
+    234037: ("the file is too large: Feishu gives out 100 MB at most", _GIVE_UP),
+    234038: ("the company's data protection forbids to fetch this file", _GIVE_UP),
+    234040: ("the message of this file is not visible to the bot", _GIVE_UP),
+    234043: ("files of this kind of message cannot be fetched", _GIVE_UP),
     300120: ("internal error of the platform", _RETRY),
     300122: ("internal error of the platform", _RETRY),
     300309: ("the card's streaming mode is over", _GIVE_UP),
@@ -63,6 +99,11 @@ _MEANINGS: Mapping[int, tuple[str, bool]] = {
     99991672: ("a permission scope is missing: grant it in Feishu's console and publish a version", _GIVE_UP),
     99991673: ("the app is not available in this company", _GIVE_UP),
 }
+# Nobody may be spoken to there, or the app does not work: no other form of the message would pass.
+_WHATEVER_THE_FORM = frozenset(
+    {0, 10003, 10014, 10015, 11205, 212100, 230002, 230006, 230013, 230018, 230027, 230029, 230034, 230035, 230038}
+    | {230053, 232009, 99991401, 99991403, 99991672, 99991673}
+)
 
 
 class FeishuError(PlatformError):
@@ -87,6 +128,11 @@ class FeishuError(PlatformError):
     @property
     def is_rate_limit(self) -> bool:
         return self.code in RATE_LIMITED
+
+
+def is_about_form(error: FeishuError) -> bool:
+    """Whether the same words may pass in another form: the refusal is about none of place, person, app or wording."""
+    return error.permanent and error.code not in _WHATEVER_THE_FORM | CENSORED | REPLY_IMPOSSIBLE
 
 
 def from_answer(call: str, status: int, headers: Mapping[str, str], body: Any) -> FeishuError:

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from integrations.base import Adapter, Credentials, Inbound, Journal, ReplyStream, ReplyTarget, WebhookRequest
+from integrations.base import (
+    NO_BUTTONS,
+    Adapter,
+    Buttons,
+    Credentials,
+    Inbound,
+    Journal,
+    ReplyStream,
+    ReplyTarget,
+    WebhookRequest,
+)
 from integrations.errors import PayloadError, PlatformError
 from integrations.web import live
 
@@ -38,9 +48,23 @@ class WebAdapter(Adapter):
         raise PayloadError("The web has no callbacks: use the REST API or the WebSocket.")
 
     def open_reply(
-        self, credentials: Credentials, target: ReplyTarget, journal: Journal, *, streaming: bool
+        self,
+        credentials: Credentials,
+        target: ReplyTarget,
+        journal: Journal,
+        *,
+        streaming: bool,
+        buttons: Buttons = NO_BUTTONS,
     ) -> ReplyStream:
         return WebReply(target.message_id)
 
-    def push(self, credentials: Credentials, target: ReplyTarget, text: str, journal: Journal) -> None:
+    def push(
+        self,
+        credentials: Credentials,
+        target: ReplyTarget,
+        text: str,
+        journal: Journal,
+        *,
+        is_markdown: bool = True,
+    ) -> None:
         raise PlatformError("Nobody can be reached on the web without having asked.", permanent=True)

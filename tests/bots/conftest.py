@@ -10,7 +10,9 @@ import pytest
 
 from bots import drafts, intake, turns
 from bots.models import Endpoint, Message
+from integrations.registry import adapters
 from tests import factories
+from tests.bots.doubles import Platform
 from tests.integrations.dingtalk.fake_dingtalk import FakeDingTalk
 
 
@@ -24,7 +26,8 @@ def dingtalk_app() -> Iterator[FakeDingTalk]:
 def on_dingtalk(dingtalk_app: FakeDingTalk, settings: Any) -> Callable[..., Endpoint]:
     """Makes an endpoint whose bot answers in the fake DingTalk by plain messages."""
     settings.OUTBOUND_ALLOWED_NETWORKS = ["127.0.0.0/8"]
-    settings.DINGTALK_API_URL, settings.DINGTALK_OAPI_URL = dingtalk_app.api_url, dingtalk_app.oapi_url
+    urls = {"dingtalk": (dingtalk_app.api_url, dingtalk_app.oapi_url)}
+    settings.PLATFORM_URLS = {**settings.PLATFORM_URLS, **urls}
 
     def make(bot: dict[str, Any] | None = None, **values: Any) -> Endpoint:
         app = {"app_id": dingtalk_app.app_id, "app_secret": dingtalk_app.app_secret}
@@ -46,11 +49,20 @@ def says(dingtalk_app: FakeDingTalk) -> Callable[..., Message]:
             webhook_url=dingtalk_app.webhook,
             webhook_expires_at_s=time.time() + 3600,
         )
-        item = drafts.draft(endpoint, factories.incoming(text, chat_id=chat, sender_id="staff0001", target=target))
+        sent = {"sender_id": "staff0001", "target": target, **values}
+        item = drafts.draft(endpoint, factories.incoming(text, chat_id=chat, **sent))
         assert item
         return Message.objects.get(pk=intake.accept(item).result(10).message_id)
 
     return say
+
+
+@pytest.fixture
+def platform(monkeypatch: pytest.MonkeyPatch) -> Platform:
+    """Stands in for the DingTalk adapter: its people send files, quote, and belong to departments."""
+    double = Platform(adapters()["dingtalk"])
+    monkeypatch.setitem(adapters(), "dingtalk", double)
+    return double
 
 
 def work_off(*questions: Message) -> None:

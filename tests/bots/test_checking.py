@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from bots import checking
 from bots.models import Endpoint, LongConnection
-from integrations.checking import Finding
+from integrations.checking import Finding, WayIn
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -173,3 +173,13 @@ def _dead(endpoint: Endpoint, error: str, when: Any) -> None:
 @pytest.fixture
 def time_zone_utc(settings: Any) -> None:
     settings.TIME_ZONE = "UTC"
+
+
+def test_platform_should_reach_the_live_endpoint_in_its_mode() -> None:
+    webhook, stream = factories.endpoint(), factories.endpoint(mode=Endpoint.Mode.STREAM)
+    silent = factories.endpoint(is_enabled=False)
+
+    assert checking.way_in(webhook.credential) == WayIn("webhook", webhook.webhook_url)
+    assert checking.way_in(stream.credential) == WayIn("stream")
+    assert checking.way_in(silent.credential) == WayIn()
+    assert webhook.key not in repr(checking.way_in(webhook.credential))

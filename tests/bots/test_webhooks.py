@@ -16,8 +16,11 @@ from bots import limits, places
 from bots.models import Message
 from clawdbot_site.asgi import application
 from integrations.dingtalk.crypto import callback_signature
+from integrations.feishu.adapter import FeishuAdapter
 from integrations.feishu.crypto import encrypt, event_signature
 from integrations.models import PlatformCredential, QuotaUsage
+from monitoring import audit
+from monitoring.metrics import WEBHOOK_SECONDS
 from monitoring.models import AuditLog
 from tests import factories
 
@@ -95,6 +98,14 @@ def dingtalk_message(endpoint, text: str = "Hello", **fields: object) -> tuple[b
     return json.dumps(body).encode(), {"timestamp": now, "sign": sign}
 
 
+def refused_so_far() -> float:
+    """Callbacks of Feishu that were not taken, as the metrics count them."""
+    (metric,) = WEBHOOK_SECONDS.collect()
+    taken = ("accepted", "repeated", "ignored", "challenge")
+    counts = [sample for sample in metric.samples if sample.name.endswith("_count")]
+    return sum(sample.value for sample in counts if sample.labels["outcome"] not in taken)
+
+
 @pytest.mark.parametrize("slash", ["", "/"])
 async def test_a_signed_message_is_stored_before_the_200(feishu, slash):
     body, headers = feishu_event(feishu, "Hello 你好")
@@ -170,6 +181,52 @@ async def test_other_methods_sizes_and_bodies_are_refused(feishu):
     assert (await post(path_of(feishu), body, {**headers, "content-type": "text/plain"}))[0] == 415
     assert (await post(path_of(feishu), b"[]"))[0] == 400
     assert (await post(path_of(feishu), b"\xff\xfe"))[0] == 400
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "body", "sent"),
+    [
+        (400, "payload: the body is not a JSON object", b"[]", {}),
+        (400, "payload: the body is not one JSON value", b'{"a":1}{"b":2}', {}),
+        (401, "decryption: the body is not encrypted although an Encrypt Key is set", b"{}", {}),
+        (
+            415,
+            "type: the body does not call itself JSON",
+            b"{}",
+            {"content-type": "text/plain", "x-lark-signature": "0"},
+        ),
+    ],
+)
+async def test_bad_input_is_refused_audited_and_counted(feishu, status, reason, body, sent):
+    counted = refused_so_far()
+
+    assert (await post(path_of(feishu), body, sent))[0] == status
+
+    noted = await in_database(lambda: list(AuditLog.objects.values_list("action", "reason")))()
+    assert noted == [("webhook.rejected", reason)]
+    assert refused_so_far() == counted + 1
+    assert await in_database(Message.objects.count)() == 0
+
+
+async def test_unknown_key_does_the_work_of_a_bad_signature_and_is_noted_without_the_key(feishu, monkeypatch):
+    audit.REFUSALS.clear()  # an earlier test knocked there, too
+    checked = []
+    receive = FeishuAdapter.open
+
+    def counting(self, request, credentials):
+        checked.append(credentials.app_id)
+        return receive(self, request, credentials)
+
+    monkeypatch.setattr(FeishuAdapter, "open", counting)
+    body, headers = feishu_event(feishu)
+    key = "a-key-that-nobody-has"
+
+    assert (await post(f"/webhooks/feishu/{key}/", body, headers))[0] == 404
+    assert (await post(f"/webhooks/elsewhere/{key}/", body, headers))[0] == 404
+
+    noted = await in_database(lambda: list(AuditLog.objects.values_list("target_label", "reason")))()
+    assert checked == ["nobody"]
+    assert noted == [("/webhooks/feishu/", "key: no such address, or it is disabled")]
 
 
 async def test_a_challenge_is_answered_and_does_nothing_else(feishu):

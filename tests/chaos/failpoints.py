@@ -197,15 +197,15 @@ def _stages(points: Points) -> dict[str, Callable[[Call], Call]]:
         return wrapped
 
     def opening(open_reply: Call) -> Call:
-        def wrapped(adapter: Any, credentials: Any, target: Any, journal: Any, *, streaming: bool) -> ReplyStream:
-            stream: ReplyStream = open_reply(adapter, credentials, target, journal, streaming=streaming)
+        def wrapped(adapter: Any, credentials: Any, target: Any, journal: Any, **how: Any) -> ReplyStream:
+            stream: ReplyStream = open_reply(adapter, credentials, target, journal, **how)
             show = stream.show
 
             def shown(text: str) -> None:
                 show(text)
                 points.reach("card-stream", lambda: _question_of(journal))
 
-            if streaming:
+            if how["streaming"]:
                 stream.show = shown
             return stream
 

@@ -76,6 +76,12 @@ class Feishu:
                 return self._operate(card_id, body, self._write)
             case "PATCH", ["cardkit", "v1", "cards", card_id, "settings"]:
                 return self._operate(card_id, body, self._settings)
+            case "PUT" | "DELETE", ["cardkit", "v1", "cards", card_id, "elements", _]:
+                return self._operate(card_id, body, lambda _card, _body: None)  # buttons: no words in them
+            case "POST", ["im", "v1", "messages", _, "reactions"]:
+                return _ok(reaction_id="r1")
+            case "DELETE", ["im", "v1", "messages", _, "reactions", _]:
+                return _ok()
         raise Refusal(404, {"code": 99991404, "msg": "no such call"})
 
     def _once(self, body: Json, chat: str) -> Answer:

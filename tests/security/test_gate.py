@@ -50,12 +50,16 @@ class Book(RuleBook):
         self.rows = list(rules)
         super().__init__(lambda: list(self.rows), lambda: (len(self.rows), hash(tuple(self.rows))), **options)
         self.noted: list[tuple[str, Decision, str]] = []
+        self.sizes: list[tuple[str, str]] = []
 
     def start(self) -> None:
         pass
 
     def note_refusal(self, area, decision, address, request_id) -> None:
         self.noted.append((area, decision, address))
+
+    def note_size(self, area, address, request_id) -> None:
+        self.sizes.append((area, address))
 
 
 async def visit(book, path="/", *, kind="http", headers=(), chunks=(b"",), client=VISITOR, site=None):
@@ -194,9 +198,16 @@ async def test_announced_body_is_judged_before_it_is_read(path, length, status):
 
 
 async def test_body_without_length_is_cut_when_it_grows_too_large():
-    site = Site()
-    sent, _site, read = await visit(Book(), "/webhooks/dingtalk/k/", chunks=[b"x" * 600_000] * 5, site=site)
+    site, book = Site(), Book()
+    sent, _site, read = await visit(book, "/webhooks/dingtalk/k/", chunks=[b"x" * 600_000] * 5, site=site)
     assert (sent[0]["status"], len(read), len(site.body)) == (413, 2, 600_000)
+    assert book.sizes == [("webhooks", VISITOR)]
+
+
+async def test_announced_size_is_noted():
+    book = Book()
+    await visit(book, "/webhooks/feishu/k/", headers=[(b"content-length", b"9999999")])
+    assert book.sizes == [("webhooks", VISITOR)]
 
 
 @pytest.mark.parametrize(
@@ -370,6 +381,19 @@ def test_refusal_is_audited_once_when_it_comes_in_a_flood():
         ("network.refused", VISITOR, "refused", "blocked", "anonymous", "admin r1")
     ]
     assert entries[0].request_id
+
+
+@pytest.mark.django_db
+def test_callback_that_is_too_large_is_audited_and_other_bodies_are_not():
+    audit.REFUSALS.clear()
+    book = RuleBook(list, lambda: (1, 1))
+    book.start = lambda: None
+    for path in ("/webhooks/feishu/k/", "/webhooks/feishu/k/", "/api/v1/bots/"):
+        asyncio.run(visit(book, path, headers=[(b"content-length", b"99999999")]))
+    book.flush()
+
+    entries = list(AuditLog.objects.values_list("action", "address", "target_label", "reason"))
+    assert entries == [("webhook.rejected", VISITOR, "webhooks", "size: the body is too large")]
 
 
 # -- endpoints --

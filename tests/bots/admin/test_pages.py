@@ -8,16 +8,35 @@ from django.urls import reverse
 from rest_framework_api_key.models import APIKey
 
 from bots.admin.dead_letters import DeadLetter
-from bots.models import Bot, Conversation, Endpoint, Message, ModelUsage
+from bots.models import Bot, Chat, Conversation, Endpoint, Feedback, Message, ModelUsage
 from inference.models import LanguageModel
-from integrations.models import PlatformCredential
+from integrations.models import GroupRobot, PlatformCredential
 from monitoring.models import AuditLog
 from tests import factories
 
-MODELS: list[Any] = [Bot, Endpoint, LanguageModel, PlatformCredential, Conversation, Message, ModelUsage]
+MODELS: list[Any] = [
+    Bot,
+    Endpoint,
+    LanguageModel,
+    PlatformCredential,
+    GroupRobot,
+    Chat,
+    Conversation,
+    Message,
+    Feedback,
+    ModelUsage,
+]
 LISTS = [*MODELS, DeadLetter]
-WRITABLE = MODELS[:4]
-SECRETS = ("app-secret-", "verification-token-", "encrypt-key-", "sk-model-secret", "session-secret")
+WRITABLE = MODELS[:6]
+SECRETS = (
+    "app-secret-",
+    "verification-token-",
+    "encrypt-key-",
+    "sk-model-secret",
+    "session-secret",
+    "robot-token",
+    "SECrobot",
+)
 
 
 def page(model: Any, name: str, *args: Any) -> str:
@@ -28,11 +47,14 @@ def fill(count: int) -> None:
     for _number in range(count):
         model = factories.model(engine="openai", base_url="https://llm.example.com/v1", api_key="sk-model-secret")
         place = factories.endpoint(bot=factories.bot(model=model))
+        factories.group_robot()
         question = factories.web_question(place.bot, "Where is the canteen?", status="failed", error="no power")
         question.session_url = "https://oapi.dingtalk.com/session-secret"
         question.save()
         ModelUsage.objects.create(day="2026-11-01", bot=place.bot.slug, model=model.name, answers=1, cost="0.5")
-        Message.objects.create(conversation=question.conversation, role="assistant", reply_to=question, text="Here.")
+        said = {"conversation": question.conversation, "role": "assistant", "reply_to": question, "text": "Here."}
+        Feedback.objects.create(reply=Message.objects.create(**said), user_id="ou_1", vote="down")
+        Chat.objects.create(endpoint=place, chat_id="oc_1", name="Sales")
 
 
 @pytest.mark.parametrize("count", [0, 3])

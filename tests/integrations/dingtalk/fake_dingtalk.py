@@ -12,14 +12,21 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
+from integrations.dingtalk.crypto import callback_signature
+
 Json = dict[str, Any]
 
 SESSION = "/robot/sendBySession"
+ROBOT = "/robot/send"
 TOKEN = "/v1.0/oauth2/accessToken"
 TO_USER = "/v1.0/robot/oToMessages/batchSend"
 TO_GROUP = "/v1.0/robot/groupMessages/send"
 CREATE = "/v1.0/card/instances/createAndDeliver"
 STREAM = "/v1.0/card/streaming"
+REGISTER = "/v1.0/card/callbacks/register"
+DOWNLOAD = "/v1.0/robot/messageFiles/download"
+DEPARTMENTS = "/topapi/v2/department/listparentbyuser"
+FILE = "/file/"
 
 CUT_BEFORE, CUT_AFTER, HANG = "cut before", "cut after", "hang"
 Fault = str | tuple[int, Any]
@@ -49,6 +56,11 @@ class FakeDingTalk:
     calls: list[tuple[str, Json]] = field(default_factory=list)
     seen: list[tuple[str, str]] = field(default_factory=list)
     cards: dict[str, Card] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)  # download code -> content
+    departments: dict[str, list[list[int]]] = field(default_factory=dict)  # person -> chains up to the root
+    routes: dict[str, Json] = field(default_factory=dict)  # of cards
+    robots: dict[str, str] = field(default_factory=dict)  # access token -> signing secret
+    uuids: set[str] = field(default_factory=set)  # of messages of custom robots
     oddities: list[str] = field(default_factory=list)
 
     def __enter__(self) -> Self:
@@ -76,20 +88,62 @@ class FakeDingTalk:
     # -- calls --------------------------------------------------------------------------------------------------
 
     def answer(self, host: str, path: str, query: dict[str, list[str]], token: str, body: Json) -> tuple[int, Any]:
+        if path == ROBOT:
+            return 200, self._by_robot(query, body)
+        if path == DEPARTMENTS:
+            return 200, self._departments(query, body)
         if host == "oapi":
             return 200, self._by_session(query.get("session", [""])[0], body)
         if path == TOKEN:
             return self._give_token(body)
         if token != self.token:
             raise Refusal("InvalidAuthentication")
-        return 200, {TO_USER: self._to_user, TO_GROUP: self._to_group, CREATE: self._create, STREAM: self._stream}[
-            path
-        ](body)
+        calls = {
+            TO_USER: self._to_user,
+            TO_GROUP: self._to_group,
+            CREATE: self._create,
+            STREAM: self._stream,
+            REGISTER: self._register,
+            DOWNLOAD: self._download,
+        }
+        return 200, calls[path](body)
 
     def _give_token(self, body: Json) -> tuple[int, Any]:
         if body != {"appKey": self.app_id, "appSecret": self.app_secret}:
             raise Refusal("invalidClientIdOrSecret")
         return 200, {"accessToken": self.token, "expireIn": 7200}
+
+    def _register(self, body: Json) -> Json:
+        self.routes[body["callbackRouteKey"]] = body
+        return {"success": True, "result": {"callbackUrl": body["callbackUrl"], "apiSecret": body["apiSecret"]}}
+
+    def _download(self, body: Json) -> Json:
+        if body["robotCode"] != self.app_id or body["downloadCode"] not in self.files:
+            raise Refusal("invalidParameter.robotCode.downloadCode")
+        return {"downloadUrl": f"{self.foreign_url}{FILE}{body['downloadCode']}.file?Expires=9"}
+
+    def _departments(self, query: dict[str, list[str]], body: Json) -> Json:
+        if query.get("access_token") != [self.token]:
+            return {"errcode": 40014, "errmsg": "不合法的access_token"}
+        if body["userid"] not in self.departments:
+            return {"errcode": 60121, "errmsg": "找不到该用户"}
+        chains = [{"parent_dept_id_list": chain} for chain in self.departments[body["userid"]]]
+        return {"errcode": 0, "errmsg": "ok", "result": {"parent_list": chains}}
+
+    def _by_robot(self, query: dict[str, list[str]], body: Json) -> Json:
+        given = {name: values[0] for name, values in query.items()}
+        secret = self.robots.get(given.get("access_token", ""))
+        if secret is None:
+            return {"errcode": 400101, "errmsg": "access_token 不存在"}
+        if secret and given.get("sign") != callback_signature(given.get("timestamp", ""), secret):
+            return {"errcode": 310000, "errmsg": "sign not match"}
+        part = body[body["msgtype"]]
+        if body.get("at", {}).get("isAtAll"):
+            self.oddities.append("rang at everybody")
+        if body["msgUuid"] not in self.uuids:
+            self.uuids.add(body["msgUuid"])
+            self.seen.append(("robot", part.get("text") or part["content"]))
+        return {"errcode": 0, "errmsg": "ok"}
 
     def _by_session(self, session: str, body: Json) -> Json:
         if session not in self.sessions:
@@ -201,6 +255,25 @@ def _handler(fake: FakeDingTalk, host: str) -> type[BaseHTTPRequestHandler]:
             return self._cut() if fault == CUT_AFTER else self._send(*answer)
 
         do_PUT = do_POST
+
+        def do_GET(self) -> None:
+            """The object store: a header too many breaks the signature of its addresses."""
+            fake.calls.append((self.path, dict(self.headers)))
+            fault = fake.faults[FILE].popleft() if fake.faults[FILE] else None
+            if fault == CUT_BEFORE:
+                return self._cut()
+            if isinstance(fault, tuple):
+                return self._send(*fault)
+            if {"Content-Type", "x-acs-dingtalk-access-token"} & set(self.headers):
+                return self._send(403, "SignatureDoesNotMatch")
+            return self._give(fake.files[self.path.removeprefix(FILE).partition(".file")[0]])
+
+        def _give(self, content: bytes) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "application/octet-stream")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
 
         def _cut(self) -> None:
             self.close_connection = True

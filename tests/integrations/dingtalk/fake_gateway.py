@@ -118,6 +118,14 @@ class FakeGateway:
         await line.send(frame(kind, topic, data, frame_id))
         return frame_id
 
+    async def push_event(self, event: str, data: Json, company: str) -> str:
+        frame_id = f"frame-{next(self._numbers)}"
+        self.live[-1].frames.add(frame_id)
+        made = json.loads(frame("EVENT", "*", data, frame_id))
+        made["headers"] |= {"eventType": event, "eventCorpId": company, "eventId": "event-1"}
+        await self.live[-1].send(json.dumps(made))
+        return frame_id
+
     async def acked(self, frame_id: str) -> Json:
         await self.until(lambda: frame_id in self.acks)
         return self.acks[frame_id]

@@ -67,8 +67,25 @@ def test_card_for_a_person_is_the_sdks_when_created() -> None:
 def test_card_for_a_group_names_group_and_robot_when_created() -> None:
     body = cards.card(CREDENTIALS, GROUP, "track-0001")
     assert body["openSpaceId"] == "dtv1.card//IM_GROUP.cidEXAMPLEgroup0001=="
-    assert body["imGroupOpenDeliverModel"] == {"robotCode": "dingexampleclientid"}
+    assert body["imGroupOpenDeliverModel"] == {
+        "robotCode": "dingexampleclientid",
+        "atUserIds": {"staff0001": "staff0001"},
+    }
     assert body["imGroupOpenSpaceModel"] == {"supportForward": True}
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"), [("张三", "张三"), ("<a atId=all>x</a>", "staff0001"), ("[x](https://e.example)", "staff0001")]
+)
+def test_card_in_a_group_names_who_asked_and_nobody_else(name: str, shown: str) -> None:
+    body = cards.card(CREDENTIALS, replace(GROUP, sender_name=name), "track-0001")
+    assert body["imGroupOpenDeliverModel"]["atUserIds"] == {"staff0001": shown}
+
+
+@pytest.mark.parametrize("sender", ["", "@ALL", "ALL", "所有人"])
+def test_card_in_a_group_names_nobody_when_the_id_could_be_everybody(sender: str) -> None:
+    body = cards.card(CREDENTIALS, replace(GROUP, sender_id=sender, sender_name="x"), "track-0001")
+    assert body["imGroupOpenDeliverModel"] == {"robotCode": "dingexampleclientid"}
 
 
 @pytest.mark.parametrize(("name", "text", "is_error"), [("F09", "正在查询", False), ("F11", "", True)])

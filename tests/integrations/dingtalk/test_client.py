@@ -11,7 +11,7 @@ import pytest
 
 from integrations.base import Credentials, ReplyTarget
 from integrations.dingtalk import cards
-from integrations.dingtalk import client as client_module
+from integrations.dingtalk import transport as transport_module
 from integrations.dingtalk.cards import Message
 from integrations.dingtalk.client import DingTalkClient
 from integrations.dingtalk.refusals import Refused
@@ -150,7 +150,7 @@ def test_outcome_is_unknown_when_the_old_hosts_gateway_gave_up(client: DingTalkC
 def test_outcome_is_unknown_when_the_answer_takes_too_long(
     client: DingTalkClient, dingtalk: FakeDingTalk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "TIMEOUT", httpx.Timeout(0.1))
+    monkeypatch.setattr(transport_module, "TIMEOUT", httpx.Timeout(0.1))
     dingtalk.fail(SESSION, HANG)
     started = time.monotonic()
     with pytest.raises(OutcomeUnknown):

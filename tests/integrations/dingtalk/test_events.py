@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from integrations.base import Attachment, Challenge, Credentials, Ignored, Inbound, IncomingMessage, WebhookRequest
 from integrations.dingtalk.adapter import DingTalkAdapter
 from integrations.dingtalk.crypto import callback_signature
-from integrations.dingtalk.events import parse_message, session_url, strict_object
+from integrations.dingtalk.events import parse_message, session_url
+from integrations.dingtalk.payload import strict_object
 from integrations.errors import AuthenticationError, PayloadError
 
-from .conftest import vector, vectors
+from .conftest import vector
 from .doubles import MemoryTokens
 
 NOW_S = 1_760_000_004.0
@@ -147,18 +148,6 @@ def test_robot_message_is_read_when_it_is_the_body_of_a_frame(name: str) -> None
         assert first.text == parsed["text_trimmed"]
 
 
-@pytest.mark.parametrize("vector", vectors("inbound_classify"))
-def test_inbound_body_is_classified_when_it_is_no_plain_text(vector: dict[str, Any]) -> None:
-    expected = vector["expected"]
-    found = parse_message(vector["input"]["body"], CREDENTIALS)
-    if expected["kind"] == "platform_error":
-        assert found == Ignored("over_quota")
-        return
-    assert isinstance(found, IncomingMessage)
-    assert (found.kind, found.text) == ("unsupported", "")
-    assert [a.key for a in found.attachments] == expected["downloadCodes"]
-
-
 # -- kinds -------------------------------------------------------------------------------------------------------
 
 
@@ -180,7 +169,7 @@ def test_over_quota_notice_is_ignored_when_signed_and_without_company() -> None:
         (
             {"msgtype": "audio", "content": {"downloadCode": "d", "recognition": "spoken"}},
             "spoken",
-            (Attachment("audio", "d"),),
+            (),
         ),
     ],
 )
@@ -192,24 +181,35 @@ def test_text_is_found_when_there_is_some(
 
 
 @pytest.mark.parametrize(
-    ("fields", "attachments"),
+    ("fields", "attachment"),
     [
-        ({"msgtype": "picture", "content": {"downloadCode": "d", "pictureDownloadCode": "p"}}, (D("image", "d"),)),
-        ({"msgtype": "file", "content": '{"downloadCode":"d","fileName":"a.pdf"}'}, (D("file", "d", "a.pdf"),)),
-        ({"msgtype": "video", "content": {"downloadCode": "d"}}, (D("video", "d"),)),
-        ({"msgtype": "audio", "content": {"downloadCode": "d"}}, (D("audio", "d"),)),
-        ({"msgtype": "richText", "content": {"richText": "x"}}, ()),
-        ({"msgtype": "chatRecord", "content": {"x": 1}}, ()),
-        ({"msgtype": "a_new_type"}, ()),
-        ({"msgtype": None}, ()),
-        ({"msgtype": ["text"]}, ()),
-        ({"text": {"content": "  "}}, ()),
-        ({"text": {"content": 5}}, ()),
+        ({"msgtype": "picture", "content": {"downloadCode": "d", "pictureDownloadCode": "p"}}, D("image", "d")),
+        ({"msgtype": "file", "content": '{"downloadCode":"d","fileName":"a.pdf"}'}, D("file", "d", "a.pdf")),
+        ({"msgtype": "video", "content": {"downloadCode": "d"}}, D("video", "d")),
+        ({"msgtype": "audio", "content": {"downloadCode": "d"}}, D("audio", "d")),
     ],
 )  # fmt: skip
-def test_message_is_unsupported_when_it_holds_no_words(fields: dict[str, Any], attachments: tuple[Any, ...]) -> None:
+def test_file_is_something_to_answer_when_it_comes_without_words(fields: dict[str, Any], attachment: D) -> None:
     found = message(**fields)
-    assert (found.kind, found.text, found.attachments) == ("unsupported", "", attachments)
+    assert (found.kind, found.text, found.attachments) == ("text", "", (attachment,))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"msgtype": "richText", "content": {"richText": "x"}},
+        {"msgtype": "picture", "content": {}},
+        {"msgtype": "chatRecord", "content": {"x": 1}},
+        {"msgtype": "a_new_type"},
+        {"msgtype": None},
+        {"msgtype": ["text"]},
+        {"text": {"content": "  "}},
+        {"text": {"content": 5}},
+    ],
+)
+def test_message_is_unsupported_when_it_holds_neither_words_nor_files(fields: dict[str, Any]) -> None:
+    found = message(**fields)
+    assert (found.kind, found.text, found.attachments) == ("unsupported", "", ())
 
 
 def test_text_is_storable_when_it_held_nul_and_lone_surrogates() -> None:

@@ -10,9 +10,10 @@ import httpx
 import pytest
 
 from integrations.base import Credentials, ReplyStream, ReplyTarget
-from integrations.dingtalk import reply as reply_module
+from integrations.dingtalk import card_reply as reply_module
 from integrations.dingtalk.adapter import DingTalkAdapter
-from integrations.dingtalk.reply import CardReply, PlainReply
+from integrations.dingtalk.card_reply import CardReply
+from integrations.dingtalk.reply import PlainReply
 from integrations.errors import OutcomeUnknown, PlatformError
 
 from .doubles import MemoryJournal, MemoryTokens

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from clawdbot_site.security.outbound import guarded_client
-from integrations.base import Credentials, Ignored, Inbound, IncomingMessage
+from integrations.base import BotAdded, BotRemoved, CardAction, Credentials, Ignored, Inbound, IncomingMessage
 from integrations.dingtalk.stream import DingTalkStream, Timing
 from integrations.errors import NotTaken
 
@@ -46,13 +46,15 @@ class Taken:
     refusals: int = 0
     go: asyncio.Event = field(default_factory=asyncio.Event)
     reports: list[tuple[str, str]] = field(default_factory=list)
+    shown: dict[str, Any] | None = None
 
-    async def __call__(self, event: Inbound) -> None:
+    async def __call__(self, event: Inbound) -> dict[str, Any] | None:
         self.events.append(event)
         await self.go.wait()
         if self.refusals:
             self.refusals -= 1
             raise NotTaken("no room")
+        return self.shown
 
     def report(self, state: str, detail: str = "", *, heard: bool = False) -> None:
         if not heard:
@@ -123,7 +125,7 @@ async def test_one_slow_message_does_not_hold_up_a_ping_or_its_successors(gatewa
     ("kind", "topic", "code", "data"),
     [
         ("CALLBACK", CARD, 200, {"response": {}}),
-        ("EVENT", "*", 200, {"status": "SUCCESS", "message": "ignored"}),
+        ("EVENT", "*", 200, {"status": "SUCCESS", "message": "taken"}),
         ("CALLBACK", "/v9/unknown", 404, None),
     ],
 )
@@ -133,6 +135,43 @@ async def test_other_kinds_are_answered_and_change_nothing(gateway, kind, topic,
 
     assert (ack["code"], json.loads(ack["data"])) == (code, data)
     assert [event for event in taken.events if not isinstance(event, Ignored)] == []
+
+
+async def test_a_pressed_button_is_told_and_answered(gateway):
+    private = {"cardPrivateData": {"actionIds": ["up"], "params": {}}}
+    pressed = {"outTrackId": "track-1", "userId": "staff0001", "corpId": "dingcorp", "content": json.dumps(private)}
+    async with connected(gateway, corp_id="dingcorp") as taken:
+        await gateway.until(lambda: gateway.live)
+        taken.shown = {"userPrivateData": {"cardParamMap": {"vote": "up"}}}
+        ack = await gateway.acked(await gateway.push(pressed, CARD))
+        foreign = await gateway.acked(await gateway.push({**pressed, "corpId": "dingother"}, CARD))
+
+    assert (ack["code"], json.loads(ack["data"])) == (200, {"response": taken.shown})
+    assert foreign["code"] == 400
+    assert taken.events == [CardAction(user_id="staff0001", card_id="track-1", button="up")]
+
+
+async def test_the_end_of_a_group_is_told_and_comes_later_when_it_was_not_taken(gateway):
+    gone = {"chatId": "chatX", "openConversationId": "cidGroup=="}
+    async with connected(gateway) as taken:
+        taken.refusals = 1
+        acks = [await gateway.acked(await gateway.push_event("chat_disband", gone, "dingcorp")) for _ in range(2)]
+
+        await gateway.acked(
+            await gateway.push_event("im_cool_app_install", {**gone, "operator": "staff0001"}, "dingcorp")
+        )
+
+    assert [json.loads(ack["data"])["status"] for ack in acks] == ["LATER", "SUCCESS"]
+    assert taken.events == [*[BotRemoved("cidGroup==")] * 2, BotAdded("cidGroup==", "event-1", user_id="staff0001")]
+
+
+async def test_an_event_of_another_company_is_not_believed(gateway):
+    async with connected(gateway, corp_id="dingcorp") as taken:
+        await gateway.until(lambda: gateway.live)
+        gone = {"openConversationId": "cidGroup=="}
+        ack = await gateway.acked(await gateway.push_event("chat_disband", gone, "dingother"))
+
+    assert (ack["code"], taken.events) == (400, [])
 
 
 @pytest.mark.parametrize(
@@ -274,11 +313,12 @@ async def test_a_blocked_address_waits_for_the_five_minutes(gateway):
     assert len(gateway.asked) == 1
 
 
-async def test_it_subscribes_to_messages_and_cards(gateway):
+async def test_it_subscribes_to_events_messages_and_cards(gateway):
     async with connected(gateway):
         [asked] = gateway.asked
 
     assert asked["subscriptions"] == [
+        {"type": "EVENT", "topic": "*"},
         {"type": "CALLBACK", "topic": "/v1.0/im/bot/messages/get"},
         {"type": "CALLBACK", "topic": CARD},
     ]

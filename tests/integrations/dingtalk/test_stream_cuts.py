@@ -1,30 +1,41 @@
-"""Many reconnects with random cuts, against the real intake: no message is lost, none is stored twice."""
+"""Many reconnects with random cuts, against the real intake and real turns: nothing is lost, nothing answered twice."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
 
-from bots import inbound
+from bots import inbound, turns
 from bots.listening import Events
-from bots.models import Message
+from bots.models import Conversation, Endpoint, Message
 from clawdbot_site.security.outbound import guarded_client
+from integrations import pacing
 from integrations.base import Inbound
 from integrations.dingtalk.stream import DingTalkStream, Timing
 from integrations.errors import NotTaken
 from tests import factories
 
+from .fake_dingtalk import FakeDingTalk
 from .fake_gateway import FakeGateway, Line, message
 
 pytestmark = pytest.mark.django_db(transaction=True)
 QUICK = Timing(silence_s=0.3, first_pause_s=0.002, longest_pause_s=0.02, refused_pause_s=0.02, short_life_s=0)
 TIMES_SENT = 20  # a message that is not acknowledged is sent again, and at some time given up
+
+
+@pytest.fixture
+def dingtalk(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeDingTalk]:
+    """Where the answers go; without DingTalk's pace, which is tested elsewhere."""
+    monkeypatch.setattr(pacing, "wait_for", lambda *_: 0.0)
+    with FakeDingTalk() as fake:
+        settings.PLATFORM_URLS = {**settings.PLATFORM_URLS, "dingtalk": (fake.api_url, fake.oapi_url)}
+        yield fake
 
 
 @pytest.fixture
@@ -59,7 +70,7 @@ class Chaos:
     async def send(self, message_id: str, line: Line) -> None:
         if message_id not in self._frames:
             self.pushed.append(message_id)
-        frame_id = await self.gateway.push(message("Hello", message_id), line=line)
+        frame_id = await self.gateway.push(message(message_id, message_id), line=line)
         self._frames.setdefault(message_id, []).append(frame_id)
 
     def unacked(self) -> list[str]:
@@ -96,10 +107,19 @@ class Chaos:
         line.is_leaving = line.is_deaf = True
 
 
-async def storm(gateway: FakeGateway, cuts: int) -> Chaos:
-    endpoint = await sync_to_async(factories.endpoint)(credential=await sync_to_async(factories.credential)("dingtalk"))
-    endpoint.mode = "stream"
-    await sync_to_async(endpoint.save)()
+def make_endpoint(dingtalk: FakeDingTalk) -> Endpoint:
+    app = {"app_id": dingtalk.app_id, "app_secret": dingtalk.app_secret}
+    bot = factories.bot(rate_limit_per_user_per_minute=0, max_waiting=0)
+    return factories.endpoint(bot=bot, credential=factories.credential("dingtalk", **app), mode="stream")
+
+
+def work_off() -> None:
+    for conversation_id in Conversation.objects.values_list("pk", flat=True):
+        turns.work(conversation_id, may_answer=True)
+
+
+async def storm(gateway: FakeGateway, dingtalk: FakeDingTalk, cuts: int) -> Chaos:
+    endpoint = await sync_to_async(make_endpoint)(dingtalk)
     values = {"app_id": gateway.app_id, "app_secret": gateway.app_secret, "base_url": gateway.api_url}
     credentials = factories.PlatformCredential(platform="dingtalk", **values).values()
     chaos = Chaos(gateway, seed=cuts)
@@ -122,8 +142,8 @@ async def storm(gateway: FakeGateway, cuts: int) -> Chaos:
 
 
 @pytest.mark.parametrize("cuts", [50, pytest.param(1000, marks=pytest.mark.long)])
-async def test_no_cut_loses_a_message_or_stores_it_twice(gateway, cuts):
-    chaos = await storm(gateway, cuts)
+async def test_no_cut_loses_a_message_or_has_it_answered_twice(gateway, dingtalk, cuts):
+    chaos = await storm(gateway, dingtalk, cuts)
     stored = await sync_to_async(
         lambda: list(Message.objects.filter(role="user").values_list("external_id", flat=True))
     )()
@@ -131,4 +151,6 @@ async def test_no_cut_loses_a_message_or_stores_it_twice(gateway, cuts):
     assert len(gateway.lines) > cuts
     assert chaos.unacked() == []
     assert sorted(stored) == sorted(chaos.pushed)
+    await sync_to_async(work_off)()
+    assert sorted(text for _via, text in dingtalk.seen) == sorted(f"echo: {message_id}" for message_id in chaos.pushed)
     await gateway.until(lambda: not gateway.open)

@@ -16,6 +16,7 @@ from integrations.feishu.adapter import FeishuAdapter
 from integrations.feishu.client import FeishuClient
 from integrations.pacing import Limit
 
+from .desk import Desk
 from .doubles import MemoryJournal, MemoryTokens
 from .fake_feishu import FakeFeishu
 
@@ -88,3 +89,8 @@ def journal() -> MemoryJournal:
 @pytest.fixture
 def target() -> ReplyTarget:
     return ReplyTarget(chat_id="oc_1", chat_type="group", message_id="om_question", sender_id="ou_alice")
+
+
+@pytest.fixture
+def desk(adapter: FeishuAdapter, app: Credentials, target: ReplyTarget, journal: MemoryJournal) -> Desk:
+    return Desk(adapter, app, target, journal)

@@ -13,6 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from .fake_lookups import File, Lookups, Refusal
+
 Json = dict[str, Any]
 
 TOKEN = "POST */tenant_access_token/internal"
@@ -39,12 +41,6 @@ class Answer:
 
 
 Fault = Answer | str
-
-
-class Refusal(Exception):
-    def __init__(self, code: int, msg: str = "no", status: int = 400) -> None:
-        super().__init__(code)
-        self.answer = Answer(status, {"code": code, "msg": msg})
 
 
 RATE_LIMITED = Answer(429, {"code": 99991400, "msg": "frequency limit"}, (("x-ogw-ratelimit-reset", "0.02"),))
@@ -100,6 +96,8 @@ class FakeFeishu:
         self.calls: list[str] = []
         self.tokens: set[str] = set()
         self.gone: set[str] = set()
+        self.lookups = Lookups()
+        self.reactions: dict[str, tuple[str, str]] = {}
         self.expires_in_s = 7200
         self.token_takes_s = 0.0
         self._uuids: dict[str, str] = {}
@@ -152,7 +150,7 @@ class FakeFeishu:
         try:
             answer = Answer(200, self._answer(method, url.path, parse_qs(url.query), headers, raw))
         except Refusal as refusal:
-            answer = refusal.answer
+            answer = Answer(refusal.status, {"code": refusal.code, "msg": refusal.msg})
         return None if fault == CUT_AFTER else answer
 
     def _take(self, call: str) -> Fault | None:
@@ -162,7 +160,7 @@ class FakeFeishu:
                 return planned[1]
         return None
 
-    def _answer(self, method: str, path: str, query: dict[str, list[str]], headers: dict[str, str], raw: bytes) -> Json:
+    def _answer(self, method: str, path: str, query: dict[str, list[str]], headers: dict[str, str], raw: bytes) -> Any:
         body = json.loads(raw) if raw else {}
         if path.endswith("/tenant_access_token/internal"):
             return self._token(body)
@@ -178,10 +176,21 @@ class FakeFeishu:
                     if message_id in self.gone:
                         raise Refusal(230011, "The message was withdrawn.")
                     return self._post(body, "oc_1", message_id, raw)
+                case ["im", "v1", "messages", message_id, "reactions"], "POST":
+                    self.reactions[f"r{len(self.calls)}"] = (message_id, body["reaction_type"]["emoji_type"])
+                    return _data({"reaction_id": f"r{len(self.calls)}"})
+                case ["im", "v1", "messages", _, "reactions", reaction_id], "DELETE":
+                    if self.reactions.pop(reaction_id, None) is None:
+                        raise Refusal(231007, "reaction is not found")
+                    return _data({})
+                case parts, "GET":
+                    return self.lookups.answer(parts, query)
                 case ["cardkit", "v1", "cards"], "POST":
                     return self._create_card(body)
                 case ["cardkit", "v1", "cards", card_id, "elements", "answer", "content"], "PUT":
                     return self._stream(self.cards[card_id], body)
+                case ["cardkit", "v1", "cards", card_id, "elements", element_id], "PUT" | "DELETE":
+                    return self._replace(self.cards[card_id], element_id, body)
                 case ["cardkit", "v1", "cards", card_id, "settings"], "PATCH":
                     return self._settings(self.cards[card_id], body)
         raise Refusal(99991404, f"404 page not found: {path}", 404)
@@ -249,6 +258,17 @@ class FakeFeishu:
         card.texts.append(card.text)
         return self._operated(card, body)
 
+    def _replace(self, card: Card, element_id: str, body: Json) -> Json:
+        if self._is_repeated(card, body):
+            return _data({})
+        elements = card.data["body"]["elements"]
+        places = [i for i, element in enumerate(elements) if element.get("element_id") == element_id]
+        if not places:
+            raise Refusal(300313, "element not found")
+        elements[places[0] : places[0] + 1] = [json.loads(body["element"])] if "element" in body else []
+        _check_card(card)
+        return self._operated(card, body)
+
     def _settings(self, card: Card, body: Json) -> Json:
         if self._is_repeated(card, body):
             return _data({})
@@ -289,6 +309,13 @@ def _data(data: Json) -> Json:
     return {"code": 0, "msg": "success", "data": data}
 
 
+def _written(body: Any) -> tuple[bytes, str]:
+    if isinstance(body, File):
+        return body.data, body.media_type
+    text = body if isinstance(body, str) else json.dumps(body)
+    return text.encode(), "application/json; charset=utf-8"
+
+
 def _handler(fake: FakeFeishu) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -300,12 +327,12 @@ def _handler(fake: FakeFeishu) -> type[BaseHTTPRequestHandler]:
             if answer is None:
                 self.close_connection = True
                 return
-            content = answer.body if isinstance(answer.body, str) else json.dumps(answer.body)
-            lines = [f"HTTP/1.1 {answer.status} X", f"Content-Length: {len(content.encode())}"]
+            content, kind = _written(answer.body)
+            lines = [f"HTTP/1.1 {answer.status} X", f"Content-Length: {len(content)}", f"Content-Type: {kind}"]
             lines += [f"{name}: {value}" for name, value in answer.headers]
-            self.wfile.write("\r\n".join([*lines, "", content]).encode())
+            self.wfile.write("\r\n".join([*lines, "", ""]).encode() + content)
 
-        do_GET = do_POST = do_PUT = do_PATCH = serve
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = serve
 
         def log_message(self, *_: Any) -> None:
             pass

@@ -55,14 +55,13 @@ def told(feishu: FakeFeishu, adapter: FeishuAdapter, app: Credentials, *answers:
     return adapter.check(app)
 
 
-def test_app_in_order_is_told_by_three_reading_calls(
-    feishu: FakeFeishu, adapter: FeishuAdapter, app: Credentials
-) -> None:
+def test_app_in_order_is_told_by_reading_calls(feishu: FakeFeishu, adapter: FeishuAdapter, app: Credentials) -> None:
     assert told(feishu, adapter, app, (INFO, bot()), (SCOPES, scopes(*ALL))) == [TOKEN_OK, BOT_OK, SCOPES_OK]
     assert [call.rpartition("/open-apis")[2] for call in feishu.calls] == [
         "/auth/v3/tenant_access_token/internal",
         "/bot/v3/info",
         "/application/v6/scopes",
+        "/application/v6/applications/me",
     ]
 
 
@@ -123,7 +122,7 @@ def test_missing_scopes_are_named_with_the_page_that_grants_them(feishu: FakeFei
         "https://open.feishu.cn/app/cli_1/auth?q=im:message.group_at_msg:readonly,im:message:send_as_bot"
         "&op_from=openapi&token_type=tenant"
     )
-    assert may.what.endswith(": im:message:readonly, cardkit:card:write.")
+    assert may.what.endswith(": im:message:readonly, cardkit:card:write, im:message.reactions:write_only.")
 
 
 def test_scopes_that_wait_for_a_version_are_told_so(

@@ -225,4 +225,4 @@ def test_no_secret_is_in_errors_or_logs(
 def test_message_id_cannot_leave_its_place_in_the_address(client: FeishuClient, feishu: FakeFeishu) -> None:
     client.reply_message("../../x?y#z", HELLO, "uuid-1")
 
-    assert feishu.calls[-1] == "POST /open-apis/im/v1/messages/..%2F..%2Fx%3Fy%23z/reply"
+    assert feishu.calls[-1] == "POST /open-apis/im/v1/messages/%2E%2E%2F%2E%2E%2Fx%3Fy%23z/reply"

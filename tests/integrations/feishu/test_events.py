@@ -12,9 +12,17 @@ from hypothesis import strategies as st
 
 from integrations.base import (
     Attachment,
+    BotAdded,
+    BotRemoved,
+    CardAction,
+    ChatOpened,
     Ignored,
+    Inbound,
     IncomingMessage,
     Mention,
+    MenuClicked,
+    Quoted,
+    Reaction,
     Recalled,
     ReplyTarget,
     WebhookRequest,
@@ -27,6 +35,15 @@ from integrations.mentions import resolve
 from .conftest import CLOCK, SHARED, credentials, vectors
 
 BOT = SHARED["bot_open_id"]
+PERSON, CHAT = "ou_user000000000000000000000000001", "oc_chat00000000000000000000000001"
+OTHERS: dict[str, Inbound] = {
+    "v1-04-": Ignored("event app_ticket"),
+    "card-0": Ignored("button that is not ours"),
+    "evt-01": Ignored("event im.message.message_read_v1"),
+    "evt-03": Reaction("om_msg00000000000000000000000001", PERSON, "up"),
+    "evt-04": Ignored("reaction without a vote"),
+    "evt-06": BotAdded(CHAT, "evt0000000000000000000000004105", "测试群", PERSON),
+}
 
 
 def message(content: Any, kind: str = "text", chat_type: str = "p2p", **fields: Any) -> dict[str, Any]:
@@ -65,17 +82,17 @@ def test_event_is_understood_as_the_vector_says(vector: dict[str, Any]) -> None:
 
     parsed = parse(payload, own)
 
-    if expect["event_type"] != "im.message.receive_v1":
-        assert parsed == Ignored(f"event {expect['event_type']}")
+    if expect["event_type"] not in ("im.message.receive_v1", "message"):
+        assert parsed == OTHERS[vector["id"][:6]]
         return
     assert isinstance(parsed, IncomingMessage)
     assert f"message_id:{parsed.message_id}" == expect["dedupe_key"]
     assert parsed.sender_id == expect["sender_open_id"]
     assert parsed.tenant_id == expect["tenant_key"]
-    assert (parsed.target.chat_id, parsed.target.thread_id) == (expect["chat_id"], expect["thread_id"] or "")
+    assert (parsed.target.chat_id, parsed.target.thread_id) == (expect["chat_id"], expect.get("thread_id") or "")
     assert parsed.target.chat_type == {"p2p": "direct", "group": "group"}[expect["chat_type"]]
     text, is_mentioned = resolve(parsed.text, parsed.mentions, BOT)
-    assert is_mentioned is expect["mentions_bot"]
+    assert (is_mentioned or (parsed.is_addressed and expect["schema"] == "1.0")) is expect["mentions_bot"]
     if "text" in expect:
         assert text == expect["text"]
     if expect.get("mentions_all"):
@@ -155,37 +172,258 @@ def test_rich_text_is_read_with_title_links_code_and_pictures() -> None:
     for content in ({"title": "Titel", "content": rows}, {"zh_cn": {"title": "Titel", "content": rows}}):
         incoming = read(message(content, "post"))
         assert incoming.text == wanted
-        assert incoming.attachments == (Attachment("image", "img_1"), Attachment("video", "file_1", "v.mp4"))
+        assert incoming.attachments == (
+            Attachment("image", "image/om_1/img_1"),
+            Attachment("video", "file/om_1/file_1", "v.mp4"),
+        )
         assert incoming.kind == "text"
 
 
 @pytest.mark.parametrize(
-    ("kind", "content", "attachments"),
+    ("kind", "content", "attachment"),
     [
-        ("image", {"image_key": "img_1"}, (Attachment("image", "img_1"),)),
-        ("file", {"file_key": "file_1", "file_name": "报告.pdf"}, (Attachment("file", "file_1", "报告.pdf"),)),
-        ("audio", {"file_key": "file_1", "duration": 2000}, (Attachment("audio", "file_1"),)),
-        ("media", {"file_key": "f", "image_key": "i", "file_name": "v.mp4"}, (Attachment("video", "f", "v.mp4"),)),
-        ("sticker", {"file_key": "file_1"}, ()),
-        ("folder", {"file_key": "file_1"}, ()),
-        ("interactive", {"title": "t", "elements": []}, ()),
-        ("a_new_type", {"anything": [1]}, ()),
-        ("image", {"image_key": 5}, ()),
-        ("text", {"text": "  "}, ()),
-        ("text", {"text": 5}, ()),
-        ("text", "not json", ()),
-        ("text", "[]", ()),
-        ("post", {"content": "x"}, ()),
-        ("post", {"content": [[{"tag": "img", "image_key": "img_1"}]]}, (Attachment("image", "img_1"),)),
-        ("post", {}, ()),
-        (None, {}, ()),
+        ("image", {"image_key": "img_1"}, Attachment("image", "image/om_1/img_1")),
+        ("file", {"file_key": "f", "file_name": "报告.pdf"}, Attachment("file", "file/om_1/f", "报告.pdf")),
+        ("audio", {"file_key": "f", "duration": 2000}, Attachment("audio", "file/om_1/f")),
+        (
+            "media",
+            {"file_key": "f", "image_key": "i", "file_name": "v.mp4"},
+            Attachment("video", "file/om_1/f", "v.mp4"),
+        ),
+        ("post", {"content": [[{"tag": "img", "image_key": "img_1"}]]}, Attachment("image", "image/om_1/img_1")),
     ],
 )
-def test_what_cannot_be_answered_is_unsupported_with_its_files(kind: Any, content: Any, attachments: Any) -> None:
+def test_file_without_words_is_something_to_answer(kind: str, content: Any, attachment: Attachment) -> None:
     incoming = read(message(content, kind))
 
-    assert (incoming.kind, incoming.text, incoming.attachments) == ("unsupported", incoming.text, attachments)
-    assert not incoming.text.strip()
+    assert (incoming.kind, incoming.text, incoming.attachments) == ("text", "", (attachment,))
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "text"),
+    [
+        ("sticker", {"file_key": "file_1"}, "[Sticker]"),
+        (
+            "location",
+            {"name": "西湖", "longitude": "120.1", "latitude": "30.2"},
+            "[Location: 西湖 (30.2, 120.1)]",
+        ),
+        ("location", {"name": "Lake"}, "[Location: Lake]"),
+        ("location", {"longitude": "120.1", "latitude": "30.2"}, "[Location: (30.2, 120.1)]"),
+        ("merge_forward", {"content": "Merged and Forwarded Message"}, "[Forwarded messages]"),
+        (
+            "interactive",
+            {
+                "title": "Leave",
+                "elements": [
+                    [
+                        {"tag": "text", "text": "Ben asks for "},
+                        {"tag": "a", "href": "https://e.com/1", "text": "2 days"},
+                    ],
+                    [
+                        {"tag": "button", "text": "Agree"},
+                        {"tag": "button", "text": {"content": "Refuse"}},
+                        {"tag": "hr"},
+                    ],
+                    [{"tag": "button"}, {"tag": "img", "image_key": "img_1"}],
+                ],
+            },
+            "Leave\nBen asks for 2 days (https://e.com/1)\n[Agree][Refuse]\n---",
+        ),
+        ("interactive", {"title": None, "elements": [{"tag": "text", "text": "bare row"}]}, "bare row"),
+    ],
+)
+def test_what_is_no_text_is_put_into_words(kind: str, content: Any, text: str) -> None:
+    incoming = read(message(content, kind))
+
+    assert (incoming.kind, incoming.text) == ("text", text)
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        ("folder", {"file_key": "file_1", "file_name": "x"}),
+        ("share_chat", {"chat_id": "oc_1"}),
+        ("share_user", {"user_id": "ou_1"}),
+        ("hongbao", {"text": "[red packet]"}),
+        ("a_new_type", {"anything": [1]}),
+        ("sticker", {}),
+        ("location", {"file_key": "x"}),
+        ("interactive", {"elements": 5}),
+        ("image", {"image_key": 5}),
+        ("text", {"text": "  "}),
+        ("text", {"text": 5}),
+        ("text", "not json"),
+        ("text", "[]"),
+        ("post", {"content": "x"}),
+        ("post", {}),
+        (None, {}),
+    ],
+)
+def test_what_cannot_be_answered_is_unsupported(kind: Any, content: Any) -> None:
+    incoming = read(message(content, kind))
+
+    assert (incoming.kind, incoming.text.strip(), incoming.attachments) == ("unsupported", "", ())
+
+
+def test_message_of_the_platform_itself_is_ignored() -> None:
+    payload = message({"template": "{from_user} invited {to_chatters} to this chat."}, "system")
+
+    assert parse(payload, credentials()) == Ignored("message of the platform itself")
+
+
+@pytest.mark.parametrize(
+    ("fields", "quoted"),
+    [
+        ({"parent_id": "om_0", "root_id": "om_00"}, Quoted("om_0")),
+        ({"parent_id": "om_0", "root_id": "om_0", "thread_id": "omt_1"}, Quoted("om_0")),
+        ({"parent_id": "", "root_id": ""}, None),
+        ({"parent_id": "om_1"}, None),
+        ({"parent_id": 5}, None),
+        ({"root_id": "om_00"}, None),
+        ({}, None),
+    ],
+)
+def test_message_that_answers_another_names_it(fields: dict[str, Any], quoted: Quoted | None) -> None:
+    assert read(message({"text": "and this?"}, **fields)).quoted == quoted
+
+
+def test_forward_quotes_itself_because_its_words_must_be_fetched() -> None:
+    assert read(message({"content": "x"}, "merge_forward", parent_id="om_0")).quoted == Quoted("om_1")
+
+
+IDS = {"open_id": "ou_1", "union_id": "on_1", "user_id": None}
+
+
+def event(kind: str, **body: Any) -> dict[str, Any]:
+    return {"schema": "2.0", "header": {"event_type": kind, "event_id": "evt_1"}, "event": body}
+
+
+@pytest.mark.parametrize(
+    ("payload", "value"),
+    [
+        (
+            event("im.chat.member.bot.added_v1", chat_id="oc_1", operator_id=IDS, name="Team", external=False),
+            BotAdded("oc_1", "evt_1", "Team", "ou_1"),
+        ),
+        (event("im.chat.member.bot.added_v1", chat_id="oc_1"), BotAdded("oc_1", "evt_1")),
+        (event("im.chat.member.bot.deleted_v1", chat_id="oc_1", operator_id=IDS), BotRemoved("oc_1")),
+        (event("im.chat.disbanded_v1", chat_id="oc_1"), BotRemoved("oc_1")),
+        (
+            event("im.chat.access_event.bot_p2p_chat_entered_v1", chat_id="oc_1", operator_id=IDS),
+            ChatOpened("oc_1", "ou_1"),
+        ),
+        (
+            event(
+                "application.bot.menu_v6",
+                operator={"operator_name": "Ann", "operator_id": IDS},
+                event_key="/new",
+                timestamp=1790000000,
+            ),
+            MenuClicked("/new", "ou_1", "evt_1", "Ann", 1790000000.0),
+        ),
+        (
+            event(
+                "im.message.reaction.created_v1",
+                message_id="om_1",
+                reaction_type={"emoji_type": "ThumbsDown"},
+                operator_type="user",
+                user_id=IDS,
+            ),
+            Reaction("om_1", "ou_1", "down"),
+        ),
+        (
+            event(
+                "im.message.reaction.deleted_v1",
+                message_id="om_1",
+                reaction_type={"emoji_type": "THUMBSUP"},
+                operator_type="user",
+                user_id=IDS,
+            ),
+            Reaction("om_1", "ou_1", "up", is_removed=True),
+        ),
+        (
+            event(
+                "im.message.reaction.created_v1",
+                message_id="om_1",
+                reaction_type={"emoji_type": "SMILE"},
+                operator_type="user",
+                user_id=IDS,
+            ),
+            Ignored("reaction without a vote"),
+        ),
+        (
+            event(
+                "card.action.trigger",
+                operator={"open_id": "ou_1"},
+                action={"tag": "button", "value": {"clawdbot": "stop:1"}},
+                context={"open_message_id": "om_1", "open_chat_id": "oc_1"},
+            ),
+            CardAction("ou_1", "stop:1", chat_id="oc_1"),
+        ),
+        (
+            event("card.action.trigger", operator={"open_id": "ou_1"}, action={"value": {"act": "x"}}),
+            Ignored("button that is not ours"),
+        ),
+        (event("card.action.trigger", action={"value": "text"}), Ignored("button that is not ours")),
+        (event("card.action.trigger", action=None), Ignored("button that is not ours")),
+    ],
+)
+def test_what_is_told_besides_messages_becomes_a_value(payload: dict[str, Any], value: Inbound) -> None:
+    assert parse(payload, credentials()) == value
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        event("im.chat.member.bot.added_v1"),
+        event("im.chat.member.bot.deleted_v1", chat_id=5),
+        event("im.chat.access_event.bot_p2p_chat_entered_v1", chat_id="oc_1"),
+        event("application.bot.menu_v6", event_key="/new"),
+        event("card.action.trigger", action={"value": {"clawdbot": "stop:1"}}),
+    ],
+)
+def test_event_without_what_it_is_about_is_refused(payload: dict[str, Any]) -> None:
+    with pytest.raises(PayloadError, match="the event has no"):
+        parse(payload, credentials())
+
+
+def legacy(**fields: Any) -> dict[str, Any]:
+    body = {
+        "type": "message",
+        "app_id": SHARED["app_id"],
+        "tenant_key": "tenant1",
+        "open_chat_id": "oc_1",
+        "open_message_id": "om_1",
+        "open_id": "ou_1",
+        "chat_type": "private",
+        "msg_type": "text",
+        "text": "hi",
+    }
+    return {"ts": "1790000000.123456", "uuid": "u", "type": "event_callback", "event": body | fields}
+
+
+def test_message_of_schema_1_becomes_the_same_value_as_its_copy_in_schema_2() -> None:
+    assert read(legacy()) == read(message({"text": "hi"}, create_time="1790000000"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "text", "is_addressed", "kind"),
+    [
+        (
+            {"chat_type": "group", "is_mention": True, "text_without_at_bot": ' ask <at open_id="ou_2">@Ben</at>'},
+            "ask @Ben",
+            True,
+            "text",
+        ),
+        ({"chat_type": "group", "is_mention": False}, "hi", False, "text"),
+        ({"msg_type": "image", "text": ""}, "", True, "unsupported"),
+    ],
+)
+def test_message_of_schema_1_is_read(fields: dict[str, Any], text: str, is_addressed: bool, kind: str) -> None:
+    incoming = read(legacy(**fields))
+
+    assert (incoming.text, incoming.is_addressed, incoming.kind) == (text, is_addressed, kind)
 
 
 @pytest.mark.parametrize("sender_type", ["bot", "app", "", None, "new"])
@@ -234,6 +472,6 @@ ANYTHING = st.recursive(
 )
 
 
-@given(st.sampled_from(["text", "post", "image", "x"]), ANYTHING, ANYTHING)
+@given(st.sampled_from(["text", "post", "image", "interactive", "location", "x"]), ANYTHING, ANYTHING)
 def test_no_content_of_a_message_is_an_error(kind: str, content: Any, mentions: Any) -> None:
     assert read(message(json.dumps(content), kind, mentions=mentions)).message_id == "om_1"

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from integrations.base import Credentials, ReplyStream, ReplyTarget
+from integrations.base import Credentials, ReplyTarget
 from integrations.errors import OutcomeUnknown, PlatformError
 from integrations.feishu import cards
 from integrations.feishu.adapter import FeishuAdapter
 from integrations.feishu.refusals import FeishuError
 
+from .desk import Desk, card
 from .doubles import MemoryJournal
 from .fake_feishu import (
     CREATE_CARD,
@@ -31,29 +32,6 @@ from .fake_feishu import (
 )
 
 LONG = "BEGIN\n" + "\n".join(f"第{i}行：这是一个很长的回答，用来检查分段。" for i in range(700)) + "\nTHE-END"
-
-
-class Desk:
-    """One reply to one message; opened by as many workers as a test wants."""
-
-    def __init__(self, adapter: FeishuAdapter, app: Credentials, target: ReplyTarget, journal: MemoryJournal) -> None:
-        self.adapter, self.app, self.target, self.journal = adapter, app, target, journal
-
-    def open(self, *, streaming: bool = False) -> ReplyStream:
-        return self.adapter.open_reply(self.app, self.target, self.journal, streaming=streaming)
-
-    def taken_over(self) -> Desk:
-        return Desk(self.adapter, self.app, self.target, self.journal.taken_over())
-
-
-@pytest.fixture
-def desk(adapter: FeishuAdapter, app: Credentials, target: ReplyTarget, journal: MemoryJournal) -> Desk:
-    return Desk(adapter, app, target, journal)
-
-
-def card(feishu: FakeFeishu) -> Any:
-    assert len(feishu.cards) == 1
-    return next(iter(feishu.cards.values()))
 
 
 # -- messages -------------------------------------------------------------------------------------------------------

@@ -1,0 +1,28 @@
+"""Where a message came from, and where its answer goes, as the plain values that adapters take."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bots import places
+from bots.models import Message
+from integrations.base import Credentials, ReplyTarget
+from integrations.errors import PlatformError
+
+NO_CREDENTIALS: Final = Credentials(id="", platform="web", app_id="", api_url="")
+
+
+def credentials_of(question: Message) -> Credentials:
+    if question.platform == "web":
+        return NO_CREDENTIALS
+    endpoint_id = question.conversation.endpoint_id
+    place = places.of(endpoint_id) if endpoint_id else None
+    if place is None:
+        raise PlatformError("The endpoint of this conversation was deleted.", permanent=True)
+    return place.credentials
+
+
+def target_of(question: Message) -> ReplyTarget:
+    if question.platform == "web":
+        return ReplyTarget(chat_id="", chat_type="direct", message_id=str(question.pk))
+    return ReplyTarget(**question.details["target"], webhook_url=question.session_url)

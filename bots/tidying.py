@@ -1,0 +1,11 @@
+"""Once an hour: what was kept for a while only goes, and groups that wrote come into the admin's list."""
+
+from __future__ import annotations
+
+from bots import chats, files, recalls
+
+
+def tidy() -> None:
+    files.forget_images()
+    recalls.forget_old()
+    chats.find_new()
