@@ -23,7 +23,7 @@ from bots.addressing import credentials_of, target_of
 from bots.journal import DatabaseJournal
 from bots.models import Bot, DeliveryStep, Endpoint, Message
 from bots.writing import write
-from integrations.base import NO_BUTTONS, ReplyStream
+from integrations.base import NO_BUTTONS, SIGN_STEPS, ReplyStream
 from integrations.errors import OutcomeUnknown, PlatformError
 from integrations.registry import adapter_for
 from integrations.web import live
@@ -33,7 +33,6 @@ logger = logging.getLogger(__name__)
 Status = Message.Status
 GIVE_UP_AFTER = timedelta(days=3)
 LONGEST_WAIT_S = 300.0
-TYPING = "typing"  # the step of a platform's sign that the bot is at work
 MOST_SENT_AGAIN = 2  # a gateway that delivers and never says so must not fill a chat
 
 
@@ -187,7 +186,7 @@ def make_repeatable(reply: Message, reason: str) -> None:
 
 def is_unseen(reply: Message) -> bool:
     """Whether surely nobody has seen anything of it; the sign that the bot is at work is nothing of it."""
-    return not reply.steps.exclude(state=DeliveryStep.State.REFUSED).exclude(name=TYPING).exists()
+    return not reply.steps.exclude(state=DeliveryStep.State.REFUSED).exclude(name__in=SIGN_STEPS).exists()
 
 
 def postpone_or_fail(question: Message, error: PlatformError) -> bool:

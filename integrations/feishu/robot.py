@@ -71,8 +71,8 @@ def address(given: str, bases: Sequence[str]) -> str:
     return f"{base}{PATH}{hook}"
 
 
-def send(robot: RobotAddress, title: str, markdown: str, http: httpx.Client) -> None:
-    for body, plain in messages(title, markdown):
+def send(robot: RobotAddress, title: str, text: str, http: httpx.Client, *, is_markdown: bool = True) -> None:
+    for body, plain in messages(title, text) if is_markdown else literal_messages(title, text):
         try:
             _send(robot, body, http)
         except FeishuError as problem:
@@ -95,6 +95,11 @@ def messages(title: str, text: str) -> list[tuple[Json, Json | None]]:
     pieces = [markdown.clean_part(part) for part in _parts(markdown.clean(text) or name)]
     names = [name, *[""] * (len(pieces) - 1)]
     return [(_card(head, piece), _text(_headed(head, piece))) for head, piece in zip(names, pieces, strict=True)]
+
+
+def literal_messages(title: str, text: str) -> list[tuple[Json, None]]:
+    """Bodies that show the text sign for sign, whatever it would mean as Markdown."""
+    return [(_text(part), None) for part in _parts(_headed(" ".join(title.split()), text))]
 
 
 def _parts(text: str) -> list[str]:

@@ -143,6 +143,15 @@ def test_plain_message_arrives_signed(group: FakeRobot, own: RobotAddress, http:
     assert (body["msg_type"], body["content"]) == ("text", {"text": "你好 😀"})
 
 
+def test_text_is_shown_sign_for_sign_under_its_title(group: FakeRobot, own: RobotAddress, http: httpx.Client) -> None:
+    robot.send(own, "Alarm", "**disk** <at user_id=all>x</at>", http, is_markdown=False)
+
+    (body,) = group.bodies
+    assert body["msg_type"] == "text"
+    assert body["content"]["text"].startswith("Alarm\n**disk** ")
+    assert "<at user_id" not in body["content"]["text"]
+
+
 def test_markdown_arrives_as_a_card_under_its_title(group: FakeRobot, own: RobotAddress, http: httpx.Client) -> None:
     robot.send(own, "Alarm", "**disk** is ![full](https://e.com/x.png)", http)
 
