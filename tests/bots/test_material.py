@@ -302,6 +302,17 @@ def test_what_we_said_or_heard_ourselves_is_not_asked_for(sees, says, platform, 
     assert platform.asked == []
 
 
+@pytest.mark.parametrize("quoted_id", ["m-secret", "m-answer"])
+def test_what_was_said_in_another_chat_is_not_quoted_from_memory(sees, says, platform, service, quoted_id):
+    secret = work_off_one(says(sees, "The salary is 42.", message_id="m-secret", chat="cid-other"))
+    secret.replies.get().steps.update(remote_id="m-answer")
+
+    work_off(says(sees, "What is it?", quoted=Quoted(quoted_id)))
+
+    assert "salary" not in words(asked(service)[0])
+    assert platform.asked == [quoted_id]
+
+
 def test_what_is_forwarded_in_a_message_is_fetched(sees, says, platform, service):
     platform.quotes["m-forward"] = Quoted("m-forward", "Li: lunch at nine.")
 
