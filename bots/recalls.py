@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from django.utils import timezone
+from django.utils.translation import gettext
 
 from bots import doorbell, turns
 from bots.drafts import fitted
@@ -48,7 +49,11 @@ def _take_its_place(endpoint: Endpoint, message_id: str) -> None:
         bot=endpoint.bot,
         source=endpoint.pk.hex,
         scope_key=KIND,
-        defaults={"endpoint": endpoint, "platform": endpoint.credential.platform},
+        defaults={
+            "endpoint": endpoint,
+            "platform": endpoint.credential.platform,
+            "user_name": gettext("recalled messages"),
+        },
     )
     row = Message(
         conversation=conversation,
