@@ -23,7 +23,7 @@ from bots.addressing import credentials_of, target_of
 from bots.journal import DatabaseJournal
 from bots.models import Bot, DeliveryStep, Endpoint, Message
 from bots.writing import write
-from integrations.base import NO_BUTTONS, ReplyStream
+from integrations.base import NO_BUTTONS, SIGN_STEPS, ReplyStream
 from integrations.errors import OutcomeUnknown, PlatformError
 from integrations.registry import adapter_for
 from integrations.web import live
@@ -185,8 +185,8 @@ def make_repeatable(reply: Message, reason: str) -> None:
 
 
 def is_unseen(reply: Message) -> bool:
-    """Whether surely nobody has seen anything of it."""
-    return not reply.steps.exclude(state=DeliveryStep.State.REFUSED).exists()
+    """Whether surely nobody has seen anything of it. That the bot is at work is nothing of the answer."""
+    return not reply.steps.exclude(state=DeliveryStep.State.REFUSED).exclude(name__in=SIGN_STEPS).exists()
 
 
 def postpone_or_fail(question: Message, error: PlatformError) -> bool:

@@ -25,7 +25,9 @@ def complete(message: Message) -> None:
     quoted = message.details.get("quoted")
     if not quoted or quoted.get("is_complete"):
         return
-    found = _known(message, quoted["message_id"]) or _fetched(message, quoted["message_id"])
+    quoted_id = quoted["message_id"]
+    is_itself = quoted_id == message.external_id  # a forward: what it says is known to the platform alone
+    found = (None if is_itself else _known(message, quoted_id)) or _fetched(message, quoted_id)
     message.details["quoted"] = _values(found) if found else quoted | {"is_complete": True}
     message.save(update_fields=["details"])
 

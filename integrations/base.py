@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Protocol, final
 
 from integrations.checking import NO_WAY_IN, Finding, WayIn
 from integrations.errors import PlatformError
@@ -276,6 +276,9 @@ class Step:
     first_tried_at_s: float
     remote_id: str = ""
     is_new: bool = False  # this holder wrote it just now: no earlier try can be under way
+
+
+SIGN_STEPS: Final = frozenset({"typing"})  # steps that show a sign of work, and nothing of the answer
 
 
 class Journal(Protocol):

@@ -69,7 +69,7 @@ class FeishuAdapter(Adapter):
     ) -> ReplyStream:
         outbox = Outbox(self._client(credentials), target, journal)
         pause_s = streaming_pause_s(self._meter.share(credentials.id, "api")) if streaming else math.inf
-        if streaming and (pause_s < math.inf or journal.find("card")):  # a begun card must be finished
+        if pause_s < math.inf or journal.find("card"):  # a begun card must be finished
             return CardReply(outbox, pause_s, buttons)
         return TextReply(outbox, shows_typing=not streaming)  # one that should stream is short of calls
 

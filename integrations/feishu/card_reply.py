@@ -130,6 +130,8 @@ class CardReply(ReplyStream):
             if head:
                 patiently(lambda: self._put(head))
             self._close(head or ABANDONED)
+            if self._buttons == NO_BUTTONS:  # who abandons a card need not know what stands on it
+                patiently(lambda: self._row(None))
         except FeishuError as error:
             if not error.permanent:
                 raise

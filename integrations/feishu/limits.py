@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from integrations.base import Credentials
-from integrations.errors import PlatformError
+from integrations.errors import PlatformError, TooLarge
 from integrations.feishu.refusals import RATE_LIMITED, TOKEN_REFUSED, FeishuError
 from integrations.pacing import Bucket, Limit
 from integrations.traffic import Call, Verdict
@@ -37,7 +37,7 @@ def judge(error: PlatformError) -> Verdict:
     """A lost answer may be billed; a refused pace, an unreached host and a broken app are not."""
     code = error.code if isinstance(error, FeishuError) else 0
     is_unsure = isinstance(error, FeishuError) and not error.is_refusal
-    is_app_broken = code == 0 or code in _APP_BROKEN
+    is_app_broken = code in _APP_BROKEN or (code == 0 and not isinstance(error, TooLarge))
     return Verdict(
         is_app_broken=is_app_broken,
         is_billed=is_unsure or not (is_app_broken or code in RATE_LIMITED or code == _USED_UP),

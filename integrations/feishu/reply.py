@@ -33,7 +33,7 @@ class Typing:
     def begin(self) -> None:
         """Raises PlatformError."""
         step = self._journal.find(STEP)
-        if not self.is_possible or (step and step.state != "refused"):
+        if not self.is_possible or (step and step.state == "done"):
             return
         self._client.pace("add reaction")
         self._journal.intend(STEP)

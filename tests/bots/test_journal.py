@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from django.db import connection
 
-from bots import replies
+from bots import delivery, replies
 from bots.answering import Answer
 from bots.journal import DatabaseJournal, held
 from bots.models import Message
@@ -50,6 +50,17 @@ def test_a_done_step_stays_done_and_remembers_its_remote_id(reply):
 
     assert (found.state, found.remote_id) == ("done", "card-1")
     assert DatabaseJournal(reply).intend("card").state == "done"
+
+
+def test_a_sign_of_work_is_nothing_of_the_answer(reply):
+    journal = DatabaseJournal(reply)
+    journal.intend("typing")
+    journal.done("typing", "reaction-1")
+    assert delivery.is_unseen(reply)
+
+    journal.intend("part-1")
+
+    assert not delivery.is_unseen(reply)
 
 
 def test_a_refused_step_may_be_made_anew(reply):

@@ -136,6 +136,22 @@ def test_card_that_a_dead_worker_left_is_closed(desk: Desk, feishu: FakeFeishu, 
     assert len(feishu.calls) == calls
 
 
+def test_card_is_closed_also_by_who_knows_neither_its_mode_nor_its_buttons(desk: Desk, feishu: FakeFeishu) -> None:
+    desk.open(streaming=True, buttons=BUTTONS).show("one")
+
+    desk.taken_over().open(streaming=False).abandon("")
+
+    assert (card(feishu).text, card(feishu).is_streaming, buttons_of(card(feishu))) == ("one", False, [])
+
+
+def test_begun_card_is_finished_although_the_bot_is_set_to_messages_meanwhile(desk: Desk, feishu: FakeFeishu) -> None:
+    desk.open(streaming=True, buttons=BUTTONS).show("one")
+
+    desk.taken_over().open(streaming=False).finish("one two")
+
+    assert (feishu.texts, card(feishu).is_streaming) == (["one two"], False)
+
+
 def test_nothing_is_shown_where_nothing_was_open(desk: Desk, feishu: FakeFeishu) -> None:
     desk.open(streaming=True).abandon("Sorry.")
     feishu.trouble("POST */reply", refused(2200))

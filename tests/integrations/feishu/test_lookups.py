@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from integrations.base import Attachment, Credentials, Quoted, ReplyTarget
+from integrations.breaker import THRESHOLD
 from integrations.errors import PlatformError, TooLarge
 from integrations.feishu.adapter import FeishuAdapter
 from integrations.feishu.refusals import FeishuError
@@ -61,6 +62,16 @@ def test_file_that_is_json_itself_is_no_refusal(adapter: FeishuAdapter, app: Cre
 def test_larger_file_than_wanted_is_not_kept(adapter: FeishuAdapter, app: Credentials, picture: Attachment) -> None:
     with pytest.raises(TooLarge, match="more than 50 bytes"):
         adapter.fetch_attachment(app, picture, most_bytes=50)
+
+
+def test_large_files_do_not_make_the_app_look_broken(
+    adapter: FeishuAdapter, app: Credentials, picture: Attachment
+) -> None:
+    for _time in range(2 * THRESHOLD):
+        with pytest.raises(TooLarge):
+            adapter.fetch_attachment(app, picture, most_bytes=50)
+
+    assert adapter.fetch_attachment(app, picture, most_bytes=1000).data == PNG
 
 
 @pytest.mark.parametrize("code", [234006, 234037])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from integrations.base import ReplyTarget
+from integrations.base import SIGN_STEPS, ReplyTarget
 from integrations.errors import PlatformError
 from integrations.feishu.adapter import FeishuAdapter
 
@@ -42,6 +42,21 @@ def test_later_holder_takes_the_sign_away(desk: Desk, feishu: FakeFeishu) -> Non
     later.close()
 
     assert signs(feishu) == []
+
+
+def test_sign_of_unknown_fate_is_set_again_so_that_it_can_be_taken_away(desk: Desk, feishu: FakeFeishu) -> None:
+    desk.journal.intend("typing")  # its worker died in the middle of the call
+    later = desk.taken_over().open()
+    later.begin()
+    later.close()
+
+    assert (feishu.asked(REACT), signs(feishu)) == (1, [])
+
+
+def test_step_of_the_sign_is_known_as_one_that_shows_nothing_of_the_answer(desk: Desk) -> None:
+    desk.open().begin()
+
+    assert set(desk.journal.states) == SIGN_STEPS
 
 
 def test_nothing_is_left_in_the_journal_that_looks_as_if_seen(desk: Desk, feishu: FakeFeishu) -> None:
