@@ -15,12 +15,13 @@ from clawdbot_site.security.encryption import DecryptionError
 from clawdbot_site.security.outbound import guarded_client
 from integrations.dingtalk import robot as dingtalk
 from integrations.errors import PlatformError
+from integrations.feishu import robot as feishu
 from integrations.models import GroupRobot
 from integrations.robots import RobotAddress, RobotPlatform
 
 logger = logging.getLogger(__name__)
 
-PLATFORMS: Final[dict[str, RobotPlatform]] = {"dingtalk": dingtalk}
+PLATFORMS: Final[dict[str, RobotPlatform]] = {"dingtalk": dingtalk, "feishu": feishu}
 
 
 def notify(robot: GroupRobot, title: str, text: str, *, is_markdown: bool = True) -> None:

@@ -143,6 +143,16 @@ def test_plain_message_arrives_signed(group: FakeRobot, own: RobotAddress, http:
     assert (body["msg_type"], body["content"]) == ("text", {"text": "你好 😀"})
 
 
+def test_text_that_is_no_markdown_arrives_sign_for_sign(
+    group: FakeRobot, own: RobotAddress, http: httpx.Client
+) -> None:
+    robot.send(own, "Disk", "# 3 * 4 **of** `sda`", http, is_markdown=False)
+
+    assert [(body["msg_type"], body["content"]["text"]) for body in group.bodies] == [
+        ("text", "Disk\n# 3 * 4 **of** `sda`")
+    ]
+
+
 def test_markdown_arrives_as_a_card_under_its_title(group: FakeRobot, own: RobotAddress, http: httpx.Client) -> None:
     robot.send(own, "Alarm", "**disk** is ![full](https://e.com/x.png)", http)
 
