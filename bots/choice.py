@@ -5,6 +5,8 @@ Only models of the bot's own worker queue can be chosen: the message is queued b
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from bots.models import Bot, Conversation
 from inference.models import LanguageModel
 
@@ -20,6 +22,11 @@ def in_use(conversation: Conversation) -> LanguageModel:
     if chosen is None or chosen.queue != bot.model.queue or not bot.choosable_models.filter(pk=chosen.pk).exists():
         return bot.model
     return chosen
+
+
+def models_of_another_queue(model: LanguageModel | None, choosable: Iterable[LanguageModel]) -> list[str]:
+    """The names of those that could never be chosen beside ``model``."""
+    return [one.name for one in choosable if model and one.queue != model.queue]
 
 
 def choose(conversation: Conversation, name: str) -> bool:

@@ -185,7 +185,7 @@ def make_repeatable(reply: Message, reason: str) -> None:
 
 
 def is_unseen(reply: Message) -> bool:
-    """Whether surely nobody has seen anything of it. That the bot is at work is nothing of the answer."""
+    """Whether surely nobody has seen anything of it; the sign that the bot is at work is nothing of it."""
     return not reply.steps.exclude(state=DeliveryStep.State.REFUSED).exclude(name__in=SIGN_STEPS).exists()
 
 

@@ -28,9 +28,9 @@ _session_url = _meta.get_field("session_url")
 def insert(drafts: Sequence[Draft], conversation_ids: Sequence[UUID]) -> set[UUID]:
     """Insert those that are no repeats; return their ids. Raises DatabaseError, then nothing is inserted."""
     database = connections[DEFAULT_DB_ALIAS]
-    values: list[Any] = []
+    values, clock = [], _clock(database)
     for draft, conversation_id in zip(drafts, conversation_ids, strict=True):
-        values += _values(draft, conversation_id, database)
+        values += _values(draft, conversation_id, clock, database)
     with database.cursor() as cursor:
         cursor.execute(_statement(database.vendor, len(drafts)), values)
         if database.features.can_return_rows_from_bulk_insert:
@@ -38,9 +38,9 @@ def insert(drafts: Sequence[Draft], conversation_ids: Sequence[UUID]) -> set[UUI
     return set(Message.objects.filter(pk__in=[draft.id for draft in drafts]).values_list("pk", flat=True))
 
 
-def _values(draft: Draft, conversation_id: UUID, database: BaseDatabaseWrapper) -> list[Any]:
+def _values(draft: Draft, conversation_id: UUID, clock: list[datetime], database: BaseDatabaseWrapper) -> list[Any]:
     sealed = _session_url.sealed(draft.id, draft.session_url)
-    values = [draft.id, conversation_id, sealed, *_clock(database), Message.Role.USER]
+    values = [draft.id, conversation_id, sealed, *clock, Message.Role.USER]
     values += [getattr(draft, name) for name in SAME[1:]]
     fields = _given_fields(database.vendor)
     prepared = [field.get_db_prep_save(value, database) for field, value in zip(fields, values, strict=True)]
@@ -48,7 +48,7 @@ def _values(draft: Draft, conversation_id: UUID, database: BaseDatabaseWrapper) 
 
 
 def _clock(database: BaseDatabaseWrapper) -> list[datetime]:
-    """SQLite, where there is one host, has no clock of its own that is as fine as Django's."""
+    """One time for a batch: ids keep its order. SQLite, where there is one host, has no clock as fine as ours."""
     return [] if database.vendor == "postgresql" else [datetime.now(UTC)]
 
 

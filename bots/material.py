@@ -123,6 +123,8 @@ def _quotation(message: Message, left: int) -> str:
     quoted = message.details.get("quoted") or {}
     if not quoted.get("text"):
         return ""
+    if quoted["message_id"] == message.external_id:
+        return _as_data("the messages that are forwarded in this one", quoted["text"], left)
     who = "your own earlier answer" if quoted.get("is_own") else "an earlier message"
     by = f" by {_fit(quoted['sender_name'])}" if quoted.get("sender_name") else ""
     return _as_data(f"{who}{by} that this one refers to", quoted["text"], left)

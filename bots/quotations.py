@@ -26,8 +26,8 @@ def complete(message: Message) -> None:
     if not quoted or quoted.get("is_complete"):
         return
     quoted_id = quoted["message_id"]
-    is_itself = quoted_id == message.external_id  # a forward: what it says is known to the platform alone
-    found = (None if is_itself else _known(message, quoted_id)) or _fetched(message, quoted_id)
+    is_forward = quoted_id == message.external_id  # what is forwarded in it, which the platform does not send along
+    found = (None if is_forward else _known(message, quoted_id)) or _fetched(message, quoted_id)
     message.details["quoted"] = _values(found) if found else quoted | {"is_complete": True}
     message.save(update_fields=["details"])
 

@@ -44,8 +44,7 @@ def _left_open() -> Iterator[Message]:
     ended = DeliveryStep.objects.filter(message=OuterRef("message"), name=FINISHED).exclude(state=State.INTENDED)
     is_over = ~Q(message__reply_to__status__in=Message.WAITING) | Q(message__is_current=False)
     found = steps.exclude(state=State.REFUSED).filter(is_over, ~Exists(ended)).order_by("first_tried_at")
-    related = "message__reply_to__conversation__endpoint__credential"
-    for step in found.select_related(related)[:MOST]:
+    for step in found.select_related("message__reply_to__conversation")[:MOST]:
         yield step.message
 
 

@@ -38,7 +38,7 @@ class PlatformSimulator(ABC):
     """Answers the calls that the site makes to the platform, and tells ``changed`` what the person sees."""
 
     def __init__(self, changed: Callable[[Seen], None]) -> None:
-        self.seen, self._changed = Seen(), changed
+        self.seen, self._changed, self.image = Seen(), changed, b""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
 
@@ -67,12 +67,12 @@ class PlatformSimulator(ABC):
         """The fields of a credential with random secrets that this simulator knows."""
 
     @abstractmethod
-    def message(self, text: str) -> Callback:
-        """A person's direct message, signed as the platform signs."""
+    def message(self, text: str, image: bytes = b"") -> Callback:
+        """A person's direct message, signed as the platform signs: a text, a picture, or both in one."""
 
     @abstractmethod
-    def answer(self, method: str, path: str, body: Json) -> Json:
-        """The platform's answer to one call."""
+    def answer(self, method: str, path: str, body: Json) -> Json | bytes:
+        """The platform's answer to one call; bytes for a file."""
 
 
 def _handler(simulator: PlatformSimulator) -> type[BaseHTTPRequestHandler]:
@@ -85,9 +85,11 @@ def _handler(simulator: PlatformSimulator) -> type[BaseHTTPRequestHandler]:
                 body = json.loads(self.rfile.read(length) or b"{}")
             except ValueError:
                 body = {}
-            answer = json.dumps(simulator.answer(self.command, self.path, body)).encode()
+            found = simulator.answer(self.command, self.path, body)
+            answer = found if isinstance(found, bytes) else json.dumps(found).encode()
+            kind = "application/octet-stream" if isinstance(found, bytes) else "application/json"
             self.send_response(200)
-            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
             self.wfile.write(answer)

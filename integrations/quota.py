@@ -64,24 +64,36 @@ def _state(credential: PlatformCredential, quota: Quota, row: QuotaUsage | None)
 
 
 def review(month: date | None = None) -> None:
-    """Open an alert for each app that is near the end of a quota, close those of a past month or a larger plan."""
-    opened = set(Alert.objects.open().filter(rule=RULE).values_list("subject", flat=True))
+    """Open an alert for each app that is near the end of a quota, close those of a past month or a larger plan.
+
+    An alert of a quota that was short and is used up by now gives way to a critical one.
+    """
+    opened = dict(Alert.objects.open().filter(rule=RULE).values_list("subject", "severity"))
     for credential in PlatformCredential.objects.prefetch_related(with_usage(month)):
         short = [state for state in states(credential) if state.share >= SPARING_SHARE]
         subject = str(credential.pk)
-        if short and subject not in opened:
-            _alert(credential, max(short, key=lambda state: state.share))
-        elif not short and subject in opened:
+        worst = max(short, key=lambda state: state.share, default=None)
+        is_outdated = worst is None or (_severity(worst), opened.get(subject)) == ("critical", "warning")
+        if subject in opened and is_outdated:
             close_alert(RULE, subject=subject)
+            del opened[subject]
+        if worst and subject not in opened:
+            _alert(credential, worst)
+
+
+def _severity(state: State) -> str:
+    return "critical" if state.share >= 1.0 else "warning"
 
 
 def _alert(credential: PlatformCredential, state: State) -> None:
     used = f"{state.used} of {state.limit or '?'} {state.quota} calls"
+    how = "nearly used up" if state.share < 1.0 else "used up, says the platform" if state.is_used_up else "used up"
+    effect = "Streaming is reduced." if state.share < 1.0 else "People are not answered, or not for long."
     open_alert(
         RULE,
-        f"{credential}: the monthly quota is nearly used up ({used}). Streaming is reduced. Raise the plan.",
+        f"{credential}: the monthly quota is {how} ({used}). {effect} Raise the plan.",
         subject=str(credential.pk),
-        severity="critical" if state.share >= 1.0 else "warning",
+        severity=_severity(state),
         details={"quota": state.quota, "used": state.used, "limit": state.limit},
     )
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
-from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
@@ -18,35 +17,10 @@ from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminTextareaWidget
 
 from bots.admin.endpoints import modes_in_use
+from bots.admin.lines import HostsField, LinesField
+from bots.choice import models_of_another_queue
 from bots.models import Bot, Endpoint
-from bots.models.bot import LINK_HOST, MOST_LINK_HOSTS
 from monitoring.admin import AuditedModelAdmin
-
-
-class HostsField(forms.CharField):
-    """One host a line, a list to Python."""
-
-    widget = UnfoldAdminTextareaWidget(attrs={"rows": 3})
-
-    def prepare_value(self, value: Any) -> Any:
-        return "\n".join(value) if isinstance(value, list) else value
-
-    def has_changed(self, initial: Any, data: Any) -> bool:
-        return (initial or []) != self.to_python(data)
-
-    def to_python(self, value: Any) -> list[str]:  # type: ignore[override]  # a list of lines, as the model keeps it
-        return value if isinstance(value, list) else str(value or "").split()
-
-    def validate(self, value: list[str]) -> None:
-        if len(value) > MOST_LINK_HOSTS:
-            raise ValidationError(_("At most %(most)d hosts."), params={"most": MOST_LINK_HOSTS})
-        for host in value:
-            if not LINK_HOST.fullmatch(host):
-                text = _("%(host)s is no host name. Write it in lower case, like docs.example.com.")
-                raise ValidationError(text, params={"host": host})
-
-    def run_validators(self, value: list[str]) -> None:
-        """Those of a text do not apply."""
 
 
 class BotForm(forms.ModelForm):
@@ -56,6 +30,16 @@ class BotForm(forms.ModelForm):
         help_text=_(
             "One a line, *.example.com for all below it. Empty: links in answers stay, with their target visible."
         ),
+    )
+
+    allowed_users = LinesField(
+        label=_("Persons"), required=False, help_text=_("Their IDs on the platform, one a line: open_id or staff ID.")
+    )
+    allowed_departments = LinesField(
+        label=_("Departments"), required=False, help_text=_("Their IDs on the platform, one a line.")
+    )
+    allowed_chats = LinesField(
+        label=_("Groups"), required=False, help_text=_("IDs of groups in which everybody may talk to it, one a line.")
     )
 
     class Meta:
@@ -79,8 +63,19 @@ class BotForm(forms.ModelForm):
             "history_messages": _("How many earlier messages of the conversation the model sees. 0: none."),
             "context_scope": _("Whose words may be remembered together in a group."),
             "group_policy": _("When the bot answers in a group."),
+            "access": _("In chats. Who may use the API is decided by its keys."),
             "too_late_after_s": _("A question that could not be answered in this time gets an apology instead."),
         }
+
+    def clean(self) -> dict[str, Any] | None:
+        given = super().clean() or {}
+        lists = ("allowed_users", "allowed_departments", "allowed_chats")
+        if given.get("access") == Bot.Access.LISTED and not any(given.get(name) for name in lists):
+            self.add_error("access", _("Nobody is listed, so nobody could talk to the bot. List somebody below."))
+        if foreign := models_of_another_queue(given.get("model"), given.get("choosable_models") or ()):
+            text = _("%(models)s: on another worker queue than the bot's model. Choose models of the same queue.")
+            self.add_error("choosable_models", text % {"models": ", ".join(foreign)})
+        return given
 
 
 class EndpointInline(TabularInline):
@@ -104,10 +99,10 @@ class EndpointInline(TabularInline):
 class BotAdmin(AuditedModelAdmin):
     form = BotForm
     list_display = ["name", "slug", "model", "state", "reached_by", "updated_at", "talk"]
-    list_filter = ["is_enabled", "model", "team", "reply_mode"]
+    list_filter = ["is_enabled", "model", "team", "reply_mode", "access"]
     search_fields = ["name", "slug", "system_prompt"]
     list_select_related = ["model"]
-    autocomplete_fields = ["model", "team"]
+    autocomplete_fields = ["model", "team", "choosable_models"]
     prepopulated_fields = {"slug": ["name"]}
     inlines = [EndpointInline]
     actions = ["enable", "disable"]
@@ -121,6 +116,7 @@ class BotAdmin(AuditedModelAdmin):
                 "classes": ["tab"],
                 "fields": [
                     "reply_mode",
+                    "choosable_models",
                     "answers_together",
                     ("temperature", "top_p"),
                     "max_tokens",
@@ -129,6 +125,10 @@ class BotAdmin(AuditedModelAdmin):
             },
         ),
         (_("Memory and groups"), {"classes": ["tab"], "fields": ["history_messages", "context_scope", "group_policy"]}),
+        (
+            _("Who may talk"),
+            {"classes": ["tab"], "fields": ["access", "allowed_users", "allowed_departments", "allowed_chats"]},
+        ),
         (
             _("Limits"),
             {

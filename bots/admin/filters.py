@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.contrib import admin
+from django.db.models import Exists, OuterRef
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from bots.models import Conversation, Message
+from bots.models import Conversation, Feedback, Message
 
 
 class PlatformFilter(admin.SimpleListFilter):
@@ -20,6 +21,19 @@ class PlatformFilter(admin.SimpleListFilter):
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
         return queryset.filter(platform=self.value()) if self.value() else queryset
+
+
+class FeedbackFilter(admin.SimpleListFilter):
+    """Answers by what people think of them."""
+
+    title, parameter_name = _("feedback"), "feedback"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return list(Feedback.Vote.choices)
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        given = Feedback.objects.filter(reply=OuterRef("pk"), vote=self.value())
+        return queryset.filter(Exists(given)) if self.value() else queryset
 
 
 class DeadStatusFilter(admin.SimpleListFilter):

@@ -17,7 +17,7 @@ from unfold.decorators import display
 
 from bots import retrying
 from bots.admin import acting, timings
-from bots.admin.filters import PlatformFilter
+from bots.admin.filters import FeedbackFilter, PlatformFilter
 from bots.admin.message_panel import delivery_steps, panel
 from bots.admin.message_words import COLOURS, error_of, moment, said_by
 from bots.models import Message
@@ -31,7 +31,7 @@ Status = Message.Status
 class MessageAdmin(ReadOnlyModelAdmin):
     list_display = ["received", "state", "said_by", "bot", "excerpt", "took", "trouble"]
     list_display_links = ("received",)
-    list_filter = ["status", "role", PlatformFilter, "conversation__bot", "received_at"]
+    list_filter = ["status", "role", FeedbackFilter, PlatformFilter, "conversation__bot", "received_at"]
     search_fields = ["text", "sender_id", "conversation__user_name", "conversation__user_id", "external_id", "error"]
     search_help_text = _("Words of the message, person, the platform's message id, or error")
     list_select_related = ["conversation__bot", "reply_to"]
@@ -41,7 +41,7 @@ class MessageAdmin(ReadOnlyModelAdmin):
     actions = ["retry", "send_again"]  # type: ignore[assignment]  # the base class has none
     change_form_outer_before_template = "bots/message_panel.html"
     fieldsets = [
-        (None, {"fields": ["said_by", "text", "answer", "bot", "conversation_link"]}),
+        (None, {"fields": ["said_by", "text", "files", "answer", "feedback", "bot", "conversation_link"]}),
         (
             _("Progress"),
             {
@@ -119,6 +119,19 @@ class MessageAdmin(ReadOnlyModelAdmin):
     def answer(self, message: Message) -> str:
         reply = retrying.current_reply(message)
         return reply.text if reply else "–"
+
+    @admin.display(description=_("files"))
+    def files(self, message: Message) -> str:
+        """What came with it, and what was no use."""
+        rows = [(row.name or str(row.get_kind_display()), row.problem) for row in message.files.defer("text", "image")]
+        return ", ".join(f"{name} ({problem})" if problem else name for name, problem in rows) or "–"
+
+    @admin.display(description=_("feedback"))
+    def feedback(self, message: Message) -> str:
+        """Of a question, that of its current answer."""
+        reply = message if message.role == Message.Role.ASSISTANT else retrying.current_reply(message)
+        given = reply.feedback.order_by("created_at", "id") if reply else ()
+        return ", ".join(f"{one.user_id}: {one.get_vote_display()}" for one in given) or "–"
 
     @admin.display(description=_("delivery steps"))
     def steps(self, message: Message) -> SafeString | str:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 
 from bots.api.changing import READ_AND_WRITE_BOTS, ResourceViewSet, count_of
+from bots.choice import models_of_another_queue
 from bots.models import Bot, Conversation, Endpoint
-from bots.models.bot import LINK_HOST, MOST_LINK_HOSTS
+from bots.models.bot import LINK_HOST, LONGEST_ALLOWED, MOST_ALLOWED, MOST_LINK_HOSTS
 from inference.models import LanguageModel
 
 
 def check_host(value: str) -> None:
     if not LINK_HOST.fullmatch(value):
         raise serializers.ValidationError(_("Write a host name in lower case, like docs.example.com."))
+
+
+def allowed(help_text: str) -> serializers.ListField:
+    entry = serializers.CharField(max_length=LONGEST_ALLOWED)
+    return serializers.ListField(child=entry, required=False, max_length=MOST_ALLOWED, help_text=help_text)
 
 
 class BotSerializer(serializers.ModelSerializer[Bot]):
@@ -26,6 +34,16 @@ class BotSerializer(serializers.ModelSerializer[Bot]):
         max_length=MOST_LINK_HOSTS,
         help_text="Empty: links in answers stay links, always with their target visible.",
     )
+    choosable_models = serializers.SlugRelatedField(
+        slug_field="name",
+        queryset=LanguageModel.objects.all(),
+        many=True,
+        required=False,
+        help_text="Names of models that people may choose with /model, of the same queue as `model`.",
+    )
+    allowed_users = allowed("Persons who may talk to it, by their ids on the platform.")
+    allowed_departments = allowed("Departments that may talk to it, by their ids on the platform.")
+    allowed_chats = allowed("Groups in which everybody may talk to it, by their ids on the platform.")
     endpoints_count = serializers.IntegerField(read_only=True)
     conversations_count = serializers.IntegerField(read_only=True)
 
@@ -43,6 +61,11 @@ class BotSerializer(serializers.ModelSerializer[Bot]):
             "history_messages",
             "context_scope",
             "group_policy",
+            "access",
+            "allowed_users",
+            "allowed_departments",
+            "allowed_chats",
+            "choosable_models",
             "reply_mode",
             "welcome_text",
             "ai_notice",
@@ -59,12 +82,23 @@ class BotSerializer(serializers.ModelSerializer[Bot]):
             "updated_at",
         ]
 
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        row = self.instance if isinstance(self.instance, Bot) else None
+        model = attrs.get("model", row.model if row else None)
+        choosable = attrs.get("choosable_models", row.choosable_models.all() if row else ())
+        if foreign := models_of_another_queue(model, choosable):
+            text = _("%(models)s: on another worker queue than the bot's model. Choose models of the same queue.")
+            raise serializers.ValidationError({"choosable_models": text % {"models": ", ".join(foreign)}})
+        return attrs
+
 
 class BotViewSet(ResourceViewSet):
     """Bots, by their slugs. Deleting one deletes its endpoints and conversations."""
 
-    queryset = Bot.objects.select_related("model").annotate(
-        endpoints_count=count_of(Endpoint, "bot"), conversations_count=count_of(Conversation, "bot")
+    queryset = (
+        Bot.objects.select_related("model")
+        .prefetch_related("choosable_models")
+        .annotate(endpoints_count=count_of(Endpoint, "bot"), conversations_count=count_of(Conversation, "bot"))
     )
     serializer_class = BotSerializer
     required_scopes = READ_AND_WRITE_BOTS

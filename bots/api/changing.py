@@ -58,7 +58,7 @@ def conflicts_in_words() -> Iterator[None]:
         raise Conflict(_("Somebody changed the same thing just now. Read it again, then repeat the change.")) from None
 
 
-def count_of(model: type[models.Model], field: str) -> Coalesce:
+def count_of(model: type[models.Model], field: str, **only: object) -> Coalesce:
     """How many rows of ``model`` point here by ``field``, as a column: one query for a whole list."""
-    rows = model._default_manager.filter(**{field: OuterRef("pk")}).order_by().values(field)
+    rows = model._default_manager.filter(**{field: OuterRef("pk")}, **only).order_by().values(field)
     return Coalesce(Subquery(rows.annotate(n=Count("pk")).values("n")), 0)

@@ -15,8 +15,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from bots import discarding, retrying
-from bots.api.changing import Conflict
-from bots.models import Conversation, Message
+from bots.api.changing import Conflict, count_of
+from bots.models import Conversation, Feedback, Message
 from bots.models.conversation import MessageQuerySet
 
 MESSAGES = {"read": "messages:read", "write": "messages:write"}
@@ -71,6 +71,8 @@ class ConversationViewSet(viewsets.ReadOnlyModelViewSet[Conversation]):
 
 class MessageSerializer(serializers.ModelSerializer[Message]):
     error = serializers.SerializerMethodField()
+    attachments = serializers.SerializerMethodField()
+    feedback = serializers.SerializerMethodField()
     reply = serializers.UUIDField(read_only=True, allow_null=True, help_text="Of a question: its current answer.")
 
     class Meta:
@@ -86,6 +88,8 @@ class MessageSerializer(serializers.ModelSerializer[Message]):
             "reply",
             "is_current",
             "sender_id",
+            "attachments",
+            "feedback",
             "attempts",
             "next_attempt_at",
             "error",
@@ -100,6 +104,14 @@ class MessageSerializer(serializers.ModelSerializer[Message]):
         ]
         read_only_fields = fields
 
+    def get_attachments(self, row: Message) -> list[dict[str, str]]:
+        """What came with it: kind and name of each file."""
+        return [{"kind": one["kind"], "name": one.get("name", "")} for one in row.details.get("attachments", ())]
+
+    def get_feedback(self, row: Message) -> dict[str, int]:
+        """Of an answer: how many found it helpful (`up`), how many not (`down`)."""
+        return {vote: getattr(row, f"votes_{vote}", 0) for vote in Feedback.Vote.values}
+
     def get_error(self, row: Message) -> str:
         """Why it failed; a reply that did not arrive tells its question's reason."""
         if row.error or row.status not in Message.DEAD:
@@ -109,7 +121,8 @@ class MessageSerializer(serializers.ModelSerializer[Message]):
 
 def messages() -> MessageQuerySet:
     reply = Message.objects.filter(reply_to=OuterRef("pk"), is_current=True).values("pk")[:1]
-    return Message.objects.annotate(question_error=F("reply_to__error"), reply=Subquery(reply))
+    votes = {f"votes_{vote}": count_of(Feedback, "reply", vote=vote) for vote in Feedback.Vote.values}
+    return Message.objects.annotate(question_error=F("reply_to__error"), reply=Subquery(reply), **votes)
 
 
 @extend_schema_view(get=extend_schema(summary="List a conversation's messages, newest first"))

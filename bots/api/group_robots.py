@@ -76,7 +76,7 @@ class RobotPushSerializer(serializers.Serializer[Any]):
         return attrs
 
 
-class OutcomeSerializer(serializers.Serializer[Any]):
+class PushOutcomeSerializer(serializers.Serializer[Any]):
     outcome = serializers.ChoiceField(choices=["sent", "unknown"])
     detail = serializers.CharField(help_text="What the platform said. May be empty.")
 
@@ -105,7 +105,7 @@ class GroupRobotViewSet(ResourceViewSet):
     @extend_schema(
         summary="Send a message into the group",
         request=RobotPushSerializer,
-        responses={200: OutcomeSerializer, 202: OutcomeSerializer},
+        responses={200: PushOutcomeSerializer, 202: PushOutcomeSerializer},
     )
     @action(detail=True, methods=["post"])
     def push(self, request: Request, pk: str) -> Response:

@@ -7,10 +7,12 @@ from rest_framework.routers import BaseRouter
 
 from bots.api.asking import AskView
 from bots.api.bots import BotViewSet
+from bots.api.chats import ChatViewSet
 from bots.api.conversations import ConversationMessagesView, ConversationViewSet, MessageViewSet
 from bots.api.credentials import CredentialViewSet
 from bots.api.dead_letters import DeadLetterViewSet
 from bots.api.endpoints import EndpointViewSet, PushView
+from bots.api.feedback import FeedbackViewSet
 from bots.api.group_robots import GroupRobotViewSet
 from bots.api.language_models import LanguageModelViewSet
 
@@ -29,4 +31,6 @@ def register(router: BaseRouter) -> None:
     router.register("group-robots", GroupRobotViewSet, basename="group-robot")
     router.register("conversations", ConversationViewSet, basename="conversation")
     router.register("messages", MessageViewSet, basename="message")
+    router.register("chats", ChatViewSet, basename="chat")
+    router.register("feedback", FeedbackViewSet, basename="feedback")
     router.register("dead-letters", DeadLetterViewSet, basename="dead-letter")

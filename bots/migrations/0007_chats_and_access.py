@@ -24,15 +24,15 @@ class Migration(migrations.Migration):
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now, editable=False, verbose_name='known since')),
             ],
             options={
-                'verbose_name': 'group',
-                'verbose_name_plural': 'groups',
+                'verbose_name': 'chat group',
+                'verbose_name_plural': 'chat groups',
                 'ordering': ['-created_at'],
             },
         ),
         migrations.AddField(
             model_name='bot',
             name='access',
-            field=models.CharField(choices=[('everyone', 'everyone'), ('listed', 'only who is listed')], db_default='everyone', default='everyone', help_text='In chats. Who may use the API is decided by its keys.', max_length=10, verbose_name='who may talk to it'),
+            field=models.CharField(choices=[('everyone', 'everyone'), ('listed', 'only who is listed')], db_default='everyone', default='everyone', max_length=10, verbose_name='who may talk to it'),
         ),
         migrations.AddField(
             model_name='bot',

@@ -77,7 +77,6 @@ class Bot(models.Model):
         choices=Access.choices,
         default=Access.EVERYONE,
         db_default=Access.EVERYONE,
-        help_text=_("In chats. Who may use the API is decided by its keys."),
     )
     allowed_users = models.JSONField(_("persons who may talk to it"), default=list, db_default=EMPTY, blank=True)
     allowed_departments = models.JSONField(

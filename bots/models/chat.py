@@ -28,7 +28,7 @@ class Chat(models.Model):
     created_at = models.DateTimeField(_("known since"), default=timezone.now, editable=False)
 
     class Meta:
-        verbose_name, verbose_name_plural = _("group"), _("groups")
+        verbose_name, verbose_name_plural = _("chat group"), _("chat groups")
         ordering = ["-created_at"]
         constraints = [
             models.UniqueConstraint(

@@ -59,6 +59,7 @@ NAVIGATION = [
             {**_item(_("Playground"), "forum", PLAYGROUND), "active": _is_playground},
             _list(_("Conversations"), "chat", "bots.conversation"),
             _list(_("Messages"), "mail", "bots.message"),
+            _list(_("Feedback"), "thumbs_up_down", "bots.feedback"),
             _item(
                 _("Dead letters"),
                 "unsubscribe",
@@ -74,6 +75,7 @@ NAVIGATION = [
             _list(_("Language models"), "neurology", "inference.languagemodel"),
             _list(_("Platform credentials"), "key", "integrations.platformcredential"),
             _list(_("Endpoints"), "hub", "bots.endpoint"),
+            _list(_("Chat groups"), "groups", "bots.chat"),
             _list(_("Group robots"), "campaign", "integrations.grouprobot"),
         ],
     },

@@ -172,6 +172,7 @@ SPECTACULAR_SETTINGS = {
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "COMPONENT_SPLIT_REQUEST": True,
     "ENUM_NAME_OVERRIDES": {
+        "AppPlatform": "integrations.models.Platform",
         "MessageStatus": "bots.models.conversation.Message.Status",
         "ModelStatus": "inference.models.LanguageModel.Status",
     },

@@ -10,6 +10,8 @@ from typing import Any
 from integrations.dingtalk.crypto import callback_signature
 from integrations.loopback import Callback, Json, PlatformSimulator, matches, plain
 
+FILES = "/files/simulated.file"
+
 
 class DingTalkSimulator(PlatformSimulator):
     def __init__(self, changed: Any) -> None:
@@ -24,7 +26,8 @@ class DingTalkSimulator(PlatformSimulator):
             "card_template_id": "simulated.schema",
         }
 
-    def message(self, text: str) -> Callback:
+    def message(self, text: str, image: bytes = b"") -> Callback:
+        self.image = image
         now_ms = int(time.time() * 1000)
         body = {
             "conversationId": f"cid{secrets.token_hex(8)}==",
@@ -39,8 +42,7 @@ class DingTalkSimulator(PlatformSimulator):
             "sessionWebhook": f"{self.base_url}/robot/sendBySession?session={secrets.token_hex(16)}",
             "sessionWebhookExpiredTime": now_ms + 5_400_000,
             "robotCode": self._app_id,
-            "msgtype": "text",
-            "text": {"content": text},
+            **_content(text, has_image=bool(image)),
         }
         headers = {
             "Content-Type": "application/json; charset=utf-8",
@@ -49,7 +51,11 @@ class DingTalkSimulator(PlatformSimulator):
         }
         return Callback(headers, json.dumps(body, ensure_ascii=False).encode())
 
-    def answer(self, method: str, path: str, body: Json) -> Json:
+    def answer(self, method: str, path: str, body: Json) -> Json | bytes:
+        if matches("/v1.0/robot/messageFiles/download", path):
+            return {"downloadUrl": f"{self.base_url}{FILES}?Expires=1"}
+        if matches(FILES, path):
+            return self.image
         if matches("/v1.0/oauth2/accessToken", path):
             return {"accessToken": "simulated", "expireIn": 7200}
         if matches("/v1.0/card/instances/createAndDeliver", path):
@@ -65,6 +71,16 @@ class DingTalkSimulator(PlatformSimulator):
             self.show(secrets.token_hex(4), _text_of(plain(body.get("msgParam", "{}"))), is_complete=True)
             return {"processQueryKey": secrets.token_hex(8), "invalidStaffIdList": [], "flowControlledStaffIdList": []}
         return {"success": True, "result": True}
+
+
+def _content(text: str, *, has_image: bool) -> Json:
+    """A picture with words is a rich text, as people's own client sends it."""
+    picture = {"type": "picture", "downloadCode": "simulated", "pictureDownloadCode": "simulated"}
+    if not has_image:
+        return {"msgtype": "text", "text": {"content": text}}
+    if not text:
+        return {"msgtype": "picture", "content": picture}
+    return {"msgtype": "richText", "content": {"richText": [picture, {"text": text}]}}
 
 
 def _text_of(body: Json) -> str:

@@ -72,7 +72,7 @@ def address(given: str, bases: Sequence[str]) -> str:
 
 
 def send(robot: RobotAddress, title: str, text: str, http: httpx.Client, *, is_markdown: bool = True) -> None:
-    for body, plain in messages(title, text, is_markdown=is_markdown):
+    for body, plain in messages(title, text) if is_markdown else literal_messages(title, text):
         try:
             _send(robot, body, http)
         except FeishuError as problem:
@@ -87,14 +87,19 @@ def sign(timestamp: str, secret: str) -> str:
     return base64.b64encode(digest).decode()
 
 
-def messages(title: str, text: str, *, is_markdown: bool = True) -> list[tuple[Json, Json | None]]:
+def messages(title: str, text: str) -> list[tuple[Json, Json | None]]:
     """Bodies without a signature, each with the plain text to send where its form is refused."""
     name = " ".join(markdown.plain(title).split())[:LONGEST_TITLE]
-    if not is_markdown or (markdown.is_plain(text) and not name):
-        return [(_text(part), None) for part in _parts(_headed(name, text))]
+    if markdown.is_plain(text) and not name:
+        return [(_text(part), None) for part in _parts(markdown.plain(text))]
     pieces = [markdown.clean_part(part) for part in _parts(markdown.clean(text) or name)]
     names = [name, *[""] * (len(pieces) - 1)]
     return [(_card(head, piece), _text(_headed(head, piece))) for head, piece in zip(names, pieces, strict=True)]
+
+
+def literal_messages(title: str, text: str) -> list[tuple[Json, None]]:
+    """Bodies that show the text sign for sign, whatever it would mean as Markdown."""
+    return [(_text(part), None) for part in _parts(_headed(" ".join(title.split()), text))]
 
 
 def _parts(text: str) -> list[str]:

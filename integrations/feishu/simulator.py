@@ -10,7 +10,7 @@ from typing import Any
 from integrations.feishu.crypto import encrypt, event_signature
 from integrations.loopback import Callback, Json, PlatformSimulator, matches, plain
 
-API = "/open-apis"
+API, IMAGE_KEY = "/open-apis", "img_v3_simulated"
 
 
 class FeishuSimulator(PlatformSimulator):
@@ -26,8 +26,10 @@ class FeishuSimulator(PlatformSimulator):
     def credential(self) -> dict[str, str]:
         return self._secrets
 
-    def message(self, text: str) -> Callback:
-        sealed = encrypt(json.dumps(self._event(text), ensure_ascii=False).encode(), self._secrets["encrypt_key"])
+    def message(self, text: str, image: bytes = b"") -> Callback:
+        self.image = image
+        event = json.dumps(self._event(*_content(text, has_image=bool(image))), ensure_ascii=False)
+        sealed = encrypt(event.encode(), self._secrets["encrypt_key"])
         body = json.dumps({"encrypt": sealed}).encode()
         timestamp, nonce = str(int(time.time())), secrets.token_hex(8)
         headers = {
@@ -38,7 +40,7 @@ class FeishuSimulator(PlatformSimulator):
         }
         return Callback(headers, body)
 
-    def _event(self, text: str) -> Json:
+    def _event(self, message_type: str, content: Json) -> Json:
         now_ms = str(int(time.time() * 1000))
         person = {"open_id": "ou_simulated", "union_id": "on_simulated", "user_id": None}
         return {
@@ -58,13 +60,15 @@ class FeishuSimulator(PlatformSimulator):
                     "create_time": now_ms,
                     "chat_id": f"oc_{secrets.token_hex(12)}",
                     "chat_type": "p2p",
-                    "message_type": "text",
-                    "content": json.dumps({"text": text}, ensure_ascii=False),
+                    "message_type": message_type,
+                    "content": json.dumps(content, ensure_ascii=False),
                 },
             },
         }
 
-    def answer(self, method: str, path: str, body: Json) -> Json:
+    def answer(self, method: str, path: str, body: Json) -> Json | bytes:
+        if matches(rf"{API}/im/v1/messages/\w+/resources/{IMAGE_KEY}", path):
+            return self.image
         if matches(f"{API}/auth/v3/tenant_access_token/internal", path):
             return {"code": 0, "msg": "ok", "tenant_access_token": "t-simulated", "expire": 7200}
         if matches(f"{API}/bot/v3/info", path):
@@ -95,6 +99,15 @@ class FeishuSimulator(PlatformSimulator):
         if body.get("msg_type") != "interactive":
             self.show(message_id, _text_of(plain(body.get("content", "{}"))), is_complete=True)
         return _ok(message_id=message_id)
+
+
+def _content(text: str, *, has_image: bool) -> tuple[str, Json]:
+    """A picture with words is a rich text, as people's own client sends it."""
+    if not has_image:
+        return "text", {"text": text}
+    if not text:
+        return "image", {"image_key": IMAGE_KEY}
+    return "post", {"title": "", "content": [[{"tag": "img", "image_key": IMAGE_KEY}], [{"tag": "text", "text": text}]]}
 
 
 def _ok(**data: str) -> Json:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from bots import answering
 from bots.models import Message
 from integrations.errors import PlatformError
 from monitoring.models import AuditLog
@@ -76,12 +77,16 @@ def test_commands_are_for_those_who_may_talk(on_dingtalk, says, dingtalk_app):
     assert heard(dingtalk_app) == [REFUSAL]
 
 
-def test_what_a_refused_person_said_is_not_remembered(on_dingtalk, says, dingtalk_app):
-    endpoint = on_dingtalk(listed())
-    refused = says(endpoint, "Remember 42")
-    work_off(refused)
+def test_what_a_refused_person_said_is_not_remembered(on_dingtalk, says):
+    endpoint = on_dingtalk(listed(context_scope="chat", allowed_users=["staff0001"]))
+    for person, text in (("stranger", "Remember 41"), ("staff0001", "Remember 42")):
+        place = factories.ReplyTarget("cidGroup==", "group", sender_id=person)
+        work_off(says(endpoint, text, sender_id=person, target=place))
 
-    assert refused.details["is_refused"]
+    question = says(endpoint, "What?", target=GROUP)
+
+    said = [turn.text for turn in answering.history(question, endpoint.bot)]
+    assert said == ["Remember 42", "echo: Remember 42"]
 
 
 def test_departments_are_asked_once_for_a_while(on_dingtalk, says, platform):

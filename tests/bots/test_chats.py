@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bots import chats, inbound, pushes, recalls, storing, tidying
+from bots import chats, inbound, places, pushes, recalls, storing, tidying
 from bots.models import Chat, Endpoint, Message
 from integrations.base import BotAdded, BotRemoved, ChatOpened, MenuClicked, Recalled
 from monitoring.models import AuditLog
@@ -72,6 +72,14 @@ def test_a_change_counts_at_once_and_the_last_one_leaves_nothing(endpoint):
 
     assert changed == {"oc_1": "mention", "oc_2": "all"}
     assert Endpoint.objects.get(pk=endpoint.pk).chat_policies == {}
+
+
+def test_a_change_counts_at_the_door_at_once(endpoint):
+    before = places.look_up(endpoint.key).endpoint.chat_policies
+    Chat.objects.create(endpoint=endpoint, chat_id="oc_1", group_policy="silent")
+    remembered = places.recall(endpoint.key)
+
+    assert (before, remembered) == ({}, None)
 
 
 def test_a_direct_chat_has_no_policy(endpoint):

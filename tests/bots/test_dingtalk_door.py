@@ -15,11 +15,14 @@ from channels.db import database_sync_to_async
 from channels.testing import HttpCommunicator
 
 from bots import drafts, intake
-from bots.models import DeliveryStep, Endpoint, Feedback, Message
+from bots.models import DeliveryStep, Endpoint, Feedback, Message, MessageFile
 from clawdbot_site.asgi import application
+from integrations.base import Attachment, Quoted
 from integrations.dingtalk.crypto import EventKeys, card_secret
 from monitoring.models import AuditLog
 from tests import factories
+from tests.bots.conftest import work_off
+from tests.integrations.dingtalk.fake_dingtalk import DOWNLOAD
 
 pytestmark = pytest.mark.django_db(transaction=True)
 AES_KEY = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG"
@@ -133,3 +136,39 @@ async def test_forged_press_changes_nothing(place):
 
     await in_database(question.refresh_from_db)()
     assert (status, question.cancel_requested_at) == (401, None)
+
+
+# -- files and quotations, on their whole way --
+
+
+def test_file_is_fetched_from_dingtalk_and_read(on_dingtalk, says, dingtalk_app):
+    dingtalk_app.files["code1"] = "库存：42 件".encode()
+
+    question = says(on_dingtalk(), "How many?", attachments=(Attachment("file", "code1", "stock.txt"),))
+    work_off(question)
+
+    assert question.status == "delivered"
+    [file] = MessageFile.objects.all()
+    assert "库存：42 件" in file.text
+    assert dingtalk_app.count(DOWNLOAD) == 1
+
+
+def test_file_that_dingtalk_forgot_is_told_and_the_words_are_answered(on_dingtalk, says, dingtalk_app):
+    question = says(on_dingtalk(), "How many?", attachments=(Attachment("file", "old", "stock.txt"),))
+    work_off(question)
+
+    assert question.status == "delivered"
+    [(_via, text)] = dingtalk_app.seen
+    assert "stock.txt" in text
+
+
+def test_answer_that_is_quoted_is_known_by_its_sending(on_dingtalk, says, dingtalk_app):
+    endpoint = on_dingtalk()
+    dingtalk_app.sessions.clear()  # so that answers go by the robot's API, which names each sending
+    work_off(says(endpoint, "One"))
+    answer = Message.objects.get(role="assistant")
+
+    question = says(endpoint, "And this?", quoted=Quoted(answer.steps.get(state="done").remote_id, is_own=True))
+    work_off(question)
+
+    assert question.details["quoted"]["text"] == answer.text

@@ -63,6 +63,17 @@ def test_repeats_within_a_batch_are_told_from_what_is_new():
     assert {outcome.message_id for outcome in outcomes} == set(Message.objects.values_list("pk", flat=True))
 
 
+def test_a_batch_keeps_the_order_in_which_it_came_whatever_the_platforms_ids_are():
+    endpoint = factories.endpoint()
+    storing.store([factories.draft(endpoint)])
+    batch = [factories.draft(endpoint, str(number), message_id=f"om_{9 - number}") for number in range(9)]
+
+    storing.store(batch)
+
+    in_order = Message.objects.waiting().values_list("text", flat=True)
+    assert list(in_order)[1:] == [str(number) for number in range(9)]
+
+
 def test_a_batch_is_stored_whole_or_not_at_all():
     endpoint = factories.endpoint()
     drafts = [factories.draft(endpoint), factories.draft(endpoint)]

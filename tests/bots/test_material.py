@@ -148,6 +148,17 @@ def test_the_text_of_an_earlier_file_is_remembered_without_fetching_it_again(see
     assert platform.asked == ["k-report"]
 
 
+def test_a_question_that_is_answered_anew_fetches_nothing_again(sees, says, platform, service):
+    platform.files["k-report"] = b"The turnover was 42."
+    question = work_off_one(says(sees, "Keep this", attachments=(REPORT,)))
+    Message.objects.filter(pk=question.pk).update(status="received")
+
+    work_off(question)
+
+    assert (len(service.requests), platform.asked) == (2, ["k-report"])
+    assert "The turnover was 42." in words(asked(service)[0])
+
+
 def test_a_long_file_is_cut_to_what_the_model_can_read_and_says_so(on_dingtalk, says, platform, service):
     model = factories.model(
         engine="openai", base_url=service.base_url, model="m", api_key=service.api_key, max_context_tokens=4096
@@ -279,6 +290,16 @@ def test_what_we_said_or_heard_ourselves_is_not_asked_for(sees, says, platform, 
     assert "echo: Seven times six?" in answer
     assert "\nSeven times six?\n--- end" in words(asked(service)[-1])
     assert platform.asked == []
+
+
+def test_what_is_forwarded_in_a_message_is_fetched(sees, says, platform, service):
+    platform.quotes["m-forward"] = Quoted("m-forward", "Li: lunch at nine.")
+
+    work_off(says(sees, "[Forwarded messages]", message_id="m-forward", quoted=Quoted("m-forward")))
+
+    text = words(asked(service)[0])
+    assert text.startswith("Content of the messages that are forwarded in this one. ")
+    assert "\nLi: lunch at nine.\n" in text
 
 
 def test_a_quotation_that_cannot_be_read_costs_no_answer(sees, says, platform, service):

@@ -95,6 +95,7 @@ def test_platform_is_told_our_address_only_where_it_calls_us(on_dingtalk, says):
     endpoint = on_dingtalk()
     question = says(endpoint)
     assert credentials_of(question).callback_url == endpoint.webhook_url
-    Endpoint.objects.update(mode="stream")
+    endpoint.mode = "stream"
+    endpoint.save()
 
     assert credentials_of(Message.objects.get(pk=question.pk)).callback_url == ""

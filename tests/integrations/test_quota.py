@@ -197,6 +197,18 @@ def test_one_alert_opens_at_80_percent_and_closes_with_the_month(
     assert Alert.objects.open().count() == 1
 
 
+def test_alert_becomes_critical_when_the_quota_is_used_up(meter: DatabaseMeter, robot: PlatformCredential) -> None:
+    spend(meter, robot, 80)
+    spend(meter, robot, 19)
+    meter.use_up(str(robot.pk), "webhook")
+    meter.use_up(str(robot.pk), "webhook")
+
+    assert list(Alert.objects.values_list("severity", flat=True)) == ["critical", "warning"]
+    [alert] = Alert.objects.open()
+    assert "the monthly quota is used up, says the platform (0 of " in alert.summary
+    assert "People are not answered" in alert.summary
+
+
 def test_what_dingtalk_delivers_counts_and_its_notice_ends_the_month(
     meter: DatabaseMeter, robot: PlatformCredential
 ) -> None:

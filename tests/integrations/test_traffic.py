@@ -15,8 +15,8 @@ import pytest
 from integrations import pacing
 from integrations.base import Adapter, Credentials, ReplyTarget
 from integrations.breaker import THRESHOLD
+from integrations.dingtalk import card_reply as dingtalk_reply
 from integrations.dingtalk import limits as dingtalk_limits
-from integrations.dingtalk import reply as dingtalk_reply
 from integrations.dingtalk.adapter import DingTalkAdapter
 from integrations.errors import PlatformError
 from integrations.feishu import limits as feishu_limits

@@ -7,6 +7,7 @@ from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,7 +19,7 @@ from bots.models import Bot, Conversation, Endpoint, Message
 from clawdbot_site.security.models import OutboundExemption
 from integrations.dingtalk.simulator import DingTalkSimulator
 from integrations.feishu.simulator import FeishuSimulator
-from integrations.loopback import PlatformSimulator, Seen
+from integrations.loopback import Callback, PlatformSimulator, Seen
 from integrations.models import PlatformCredential
 from monitoring import audit
 
@@ -31,27 +32,41 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("platform", choices=sorted(SIMULATORS))
-        parser.add_argument("--text", required=True, help="what the person writes")
+        parser.add_argument("--text", default="", help="what the person writes")
+        parser.add_argument(
+            "--image", type=Path, metavar="FILE", help="a picture that the person sends, with or without a text"
+        )
         parser.add_argument("--bot", default="demo", help="slug of the bot (default: demo)")
         parser.add_argument("--yes-in-production", action="store_true", help="allow it on a production site")
 
-    def handle(self, *args: Any, platform: str, text: str, bot: str, yes_in_production: bool, **options: Any) -> None:
+    def handle(
+        self,
+        *args: Any,
+        platform: str,
+        text: str,
+        image: Path | None,
+        bot: str,
+        yes_in_production: bool,
+        **options: Any,
+    ) -> None:
         if not settings.EMBEDDED and not settings.DEBUG and not yes_in_production:
             raise CommandError("This is a production site. Say --yes-in-production if you mean it.")
         found = Bot.objects.filter(slug=bot, is_enabled=True).first()
         if found is None:
             raise CommandError(f"There is no enabled bot {bot!r}. Bots: {', '.join(_slugs()) or 'none'}.")
+        if not (text or image):
+            raise CommandError('Say what the person sends: --text "…", --image FILE, or both.')
+        picture = _read(image) if image else b""
         printer = Printer(self.stdout)
         with SIMULATORS[platform](printer) as simulator, joined(found, platform, simulator) as endpoint:
-            self.stdout.write(f"{platform} > {text}")
-            self._post(simulator, endpoint, text)
+            self.stdout.write(" ".join(filter(None, [f"{platform} >", f"[{image.name}]" if image else "", text])))
+            self._post(endpoint, simulator.message(text, picture))
             message = self._wait(simulator, endpoint)
         printer.end()
         if message.status != Message.Status.DELIVERED:
             raise CommandError(f"The message became {message.status}: {message.error or 'no reason given'}.")
 
-    def _post(self, simulator: PlatformSimulator, endpoint: Endpoint, text: str) -> None:
-        callback = simulator.message(text)
+    def _post(self, endpoint: Endpoint, callback: Callback) -> None:
         url = f"http://{_host()}:{settings.PORT}/webhooks/{endpoint.credential.platform}/{endpoint.key}/"
         try:
             answer = httpx.post(url, content=callback.body, headers=callback.headers, timeout=10, trust_env=False)
@@ -90,6 +105,13 @@ class Printer:
 
     def end(self) -> None:
         self._out.write("")
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise CommandError(f"The picture cannot be read: {error}") from None
 
 
 def _host() -> str:

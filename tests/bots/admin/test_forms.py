@@ -29,6 +29,7 @@ BOT = {
     "history_messages": 10,
     "context_scope": "sender",
     "group_policy": "mention",
+    "access": "everyone",
     "reply_mode": "text",
     "too_late_after_s": 60,
     "rate_limit_per_user_per_minute": 20,
@@ -281,3 +282,33 @@ def test_second_enabled_endpoint_of_a_credential_is_refused_in_words(browser):
     errors = add(browser, Endpoint, {**ENDPOINT, "bot": first.bot_id, "credential": first.credential_id})
 
     assert "already has an enabled endpoint" in str(errors)
+
+
+# -- who may talk, and which model --
+
+
+def test_ids_of_who_may_talk_are_lines(browser):
+    model = factories.model()
+    given = {"access": "listed", "allowed_users": "ou_1\r\nou_2\r\n", "allowed_chats": "oc_1"}
+
+    assert add(browser, Bot, {**BOT, "model": str(model.pk), **given}) == {}
+
+    bot = Bot.objects.get()
+    assert (bot.allowed_users, bot.allowed_departments, bot.allowed_chats) == (["ou_1", "ou_2"], [], ["oc_1"])
+
+
+def test_a_bot_that_nobody_could_talk_to_is_refused_in_words(browser):
+    model = factories.model()
+
+    errors = add(browser, Bot, {**BOT, "model": str(model.pk), "access": "listed"})
+
+    assert errors == {"access": ["Nobody is listed, so nobody could talk to the bot. List somebody below."]}
+
+
+def test_a_model_of_another_queue_cannot_be_offered(browser):
+    model, other = factories.model(), factories.model(name="other", queue="gpu2")
+
+    errors = add(browser, Bot, {**BOT, "model": str(model.pk), "choosable_models": [str(other.pk)]})
+
+    assert list(errors) == ["choosable_models"]
+    assert errors["choosable_models"][0].startswith("other: on another worker queue")

@@ -8,15 +8,25 @@ from django.urls import reverse
 from rest_framework_api_key.models import APIKey
 
 from bots.admin.dead_letters import DeadLetter
-from bots.models import Bot, Conversation, Endpoint, Message
+from bots.models import Bot, Chat, Conversation, Endpoint, Feedback, Message
 from inference.models import LanguageModel
 from integrations.models import GroupRobot, PlatformCredential
 from monitoring.models import AuditLog
 from tests import factories
 
-MODELS: list[Any] = [Bot, Endpoint, LanguageModel, PlatformCredential, GroupRobot, Conversation, Message]
+MODELS: list[Any] = [
+    Bot,
+    Endpoint,
+    LanguageModel,
+    PlatformCredential,
+    GroupRobot,
+    Chat,
+    Conversation,
+    Message,
+    Feedback,
+]
 LISTS = [*MODELS, DeadLetter]
-WRITABLE = MODELS[:5]
+WRITABLE = MODELS[:6]
 SECRETS = (
     "app-secret-",
     "verification-token-",
@@ -40,7 +50,9 @@ def fill(count: int) -> None:
         question = factories.web_question(place.bot, "Where is the canteen?", status="failed", error="no power")
         question.session_url = "https://oapi.dingtalk.com/session-secret"
         question.save()
-        Message.objects.create(conversation=question.conversation, role="assistant", reply_to=question, text="Here.")
+        said = {"conversation": question.conversation, "role": "assistant", "reply_to": question, "text": "Here."}
+        Feedback.objects.create(reply=Message.objects.create(**said), user_id="ou_1", vote="down")
+        Chat.objects.create(endpoint=place, chat_id="oc_1", name="Sales")
 
 
 @pytest.mark.parametrize("count", [0, 3])

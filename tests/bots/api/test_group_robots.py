@@ -64,6 +64,16 @@ def test_robot_is_refused_when_nothing_could_be_sent_by_it(rest, changes, field)
     assert not GroupRobot.objects.exists()
 
 
+def test_feishus_robots_are_kept_by_their_own_address(rest):
+    hook = "https://open.feishu.cn/open-apis/bot/v2/hook/0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0"
+    made = rest.post("/api/v1/group-robots/", {"name": "Ops", "platform": "feishu", "webhook_url": hook})
+
+    assert made.status_code == 201, made.content
+    assert GroupRobot.objects.get().webhook_url == hook
+    refused = rest.post("/api/v1/group-robots/", {"name": "Ops", "platform": "feishu", "webhook_url": URL})
+    assert "open.feishu.cn" in refused.json()["error"]["fields"]["webhook_url"][0]
+
+
 def test_robot_keeps_its_secrets_and_its_platform_when_renamed(rest):
     robot = factories.group_robot(webhook_url=URL)
     path = f"/api/v1/group-robots/{robot.pk}/"

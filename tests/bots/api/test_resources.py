@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from django.conf import settings
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from bots.models import Bot, Conversation, Endpoint
+from bots.models import Bot, Chat, Conversation, Endpoint, Feedback, Message
 from clawdbot_site.security.key_ring import fingerprint
 from inference.models import LanguageModel
 from integrations.models import PlatformCredential
@@ -351,7 +352,16 @@ MAKERS = {
     "credentials/": factories.credential,
     "endpoints/": factories.endpoint,
     "conversations/": factories.web_question,
+    "chats/": lambda: Chat.objects.create(endpoint=factories.endpoint(), chat_id="oc_1"),
+    "feedback/": lambda: given("up"),
 }
+
+
+def given(vote: str, **question: Any) -> Feedback:
+    """A vote for an answer."""
+    asked = factories.web_question(**question)
+    reply = Message.objects.create(conversation=asked.conversation, role="assistant", reply_to=asked, text="Here.")
+    return Feedback.objects.create(reply=reply, user_id="ou_1", vote=vote)
 
 
 @pytest.mark.parametrize("path", MAKERS)
@@ -380,3 +390,62 @@ def test_a_list_is_newest_first_and_paged_completely(rest):
         page = rest.get(page["next"]).json()
 
     assert seen == slugs[::-1]
+
+
+# -- groups, feedback, who may talk, which model --
+
+
+def test_a_group_gets_a_policy_of_its_own(rest):
+    endpoint = factories.endpoint()
+
+    made = rest.post("/api/v1/chats/", {"endpoint": str(endpoint.pk), "chat_id": "oc_1", "group_policy": "silent"})
+    twice = rest.post("/api/v1/chats/", {"endpoint": str(endpoint.pk), "chat_id": "oc_1"})
+
+    assert (made.status_code, made.json()["bot"], twice.status_code) == (201, endpoint.bot.slug, 400)
+    endpoint.refresh_from_db()
+    assert endpoint.chat_policies == {"oc_1": "silent"}
+
+
+def test_feedback_is_filtered_and_counted_on_its_answer(rest):
+    bad, _good = given("down", asked=factories.bot(slug="ada")), given("up")
+
+    shown = rest.get("/api/v1/feedback/?vote=down&bot=ada").json()["results"]
+    answer = rest.get(f"/api/v1/messages/{bad.reply_id}/").json()
+
+    assert [(row["id"], row["vote"], row["question"]) for row in shown] == [
+        (str(bad.pk), "down", str(bad.reply.reply_to_id))
+    ]
+    assert answer["feedback"] == {"up": 0, "down": 1}
+
+
+def test_feedback_is_read_only(rest):
+    path = f"/api/v1/feedback/{given('up').pk}/"
+
+    assert [rest.patch(path, {"vote": "down"}).status_code, rest.delete(path).status_code] == [405, 405]
+
+
+def test_who_may_talk_and_which_models_are_offered(rest):
+    bot, fast = factories.bot(), factories.model(name="fast")
+    wanted = {"access": "listed", "allowed_users": ["ou_1"], "choosable_models": ["fast"]}
+
+    changed = rest.patch(f"/api/v1/bots/{bot.slug}/", wanted).json()
+
+    assert {name: changed[name] for name in wanted} == wanted
+    assert list(bot.choosable_models.all()) == [fast]
+
+
+def test_a_model_of_another_queue_is_refused_in_words(rest):
+    bot = factories.bot()
+    factories.model(name="elsewhere", queue="gpu2")
+
+    refused = rest.patch(f"/api/v1/bots/{bot.slug}/", {"choosable_models": ["elsewhere"]})
+
+    assert fields_of(refused)["choosable_models"][0].startswith("elsewhere: on another worker queue")
+
+
+def test_a_message_names_what_came_with_it(rest):
+    question = factories.web_question(details={"attachments": [{"kind": "file", "key": "secret", "name": "a.pdf"}]})
+
+    shown = rest.get(f"/api/v1/messages/{question.pk}/").json()
+
+    assert shown["attachments"] == [{"kind": "file", "name": "a.pdf"}]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import time
+from pathlib import Path
 
 import httpx
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
 from integrations.feishu.crypto import encrypt, event_signature
+from tests.bots.documents import samples
 from tests.integrations.feishu.fake_feishu import FakeFeishu
 from tests.servers.model_service import ModelService, Script
 from tests.servers.site import Site, create, random_name, until
@@ -39,7 +42,20 @@ class Talk:
             self.endpoint = create(rest, "endpoints/", bot=self.slug, credential=credential["id"], mode="webhook")
 
     def say(self, text: str, message_id: str | None = None) -> httpx.Response:
-        event = _event(self.feishu.app_id, self.secret, text, message_id or f"om_{secrets.token_hex(8)}")
+        return self._post(_event(self.feishu.app_id, self.secret, text, message_id or f"om_{secrets.token_hex(8)}"))
+
+    def press(self, value: object) -> httpx.Response:
+        event = {"operator": {"open_id": "ou_e2e"}, "action": {"value": value}, "context": {"open_chat_id": "oc_e2e"}}
+        header = _header(self.feishu.app_id, self.secret, "card.action.trigger")
+        return self._post({"schema": "2.0", "header": header, "event": event})
+
+    def stop_value(self) -> object:
+        """What the stop button of the growing card holds; None while there is none."""
+        shown = json.dumps([card.data for card in self.feishu.cards.values() if card.is_sent])
+        found = re.search(r'\{"clawdbot": "(stop\.[^"]+)"\}', shown)
+        return {"clawdbot": found[1]} if found else None
+
+    def _post(self, event: dict[str, object]) -> httpx.Response:
         body = json.dumps({"encrypt": encrypt(json.dumps(event).encode(), self.secret)}).encode()
         timestamp, nonce = str(int(time.time())), secrets.token_hex(8)
         headers = {
@@ -65,15 +81,19 @@ def _event(app_id: str, token: str, text: str, message_id: str) -> dict[str, obj
         "content": json.dumps({"text": text}),
     }
     sender = {"sender_id": {"open_id": "ou_e2e", "union_id": "on_e2e"}, "sender_type": "user", "tenant_key": "t"}
-    header = {
+    header = _header(app_id, token, "im.message.receive_v1")
+    return {"schema": "2.0", "header": header, "event": {"sender": sender, "message": message}}
+
+
+def _header(app_id: str, token: str, event_type: str) -> dict[str, object]:
+    return {
         "event_id": secrets.token_hex(8),
         "token": token,
-        "create_time": message["create_time"],
-        "event_type": "im.message.receive_v1",
+        "create_time": str(int(time.time() * 1000)),
+        "event_type": event_type,
         "tenant_key": "t",
         "app_id": app_id,
     }
-    return {"schema": "2.0", "header": header, "event": {"sender": sender, "message": message}}
 
 
 @pytest.mark.parametrize("mode", ["text", "stream"])
@@ -101,6 +121,21 @@ def test_the_platform_has_its_200_before_the_model_answers(
     assert took_s < 1.5
     until(lambda: talk.texts() == ["late"], "the answer never came")
     service.script(Script())
+
+
+def test_the_stop_button_of_a_card_stops_the_model_within_a_second(
+    site: Site, feishu: FakeFeishu, service: ModelService
+) -> None:
+    talk = Talk(site, feishu, reply_mode="stream")
+    service.script(Script([f"word{n} " for n in range(200)], piece_s=0.1))
+    talk.say("A long story")
+    value = until(talk.stop_value, "the card has no stop button")
+
+    answer = talk.press(value).json()
+    has_left = service.requests[-1].left.wait(1.5)
+
+    service.script(Script())
+    assert (answer, has_left) == ({"toast": {"type": "success", "content": "Stopped."}}, True)
 
 
 @pytest.mark.parametrize("mode", ["text", "stream"])
@@ -156,11 +191,20 @@ def _first_delta_delay_s(socket: ClientConnection, service: ModelService) -> flo
 
 
 @pytest.mark.parametrize("platform", ["feishu", "dingtalk"])
-def test_simulate_shows_the_reply_and_cleans_up(site: Site, platform: str) -> None:
+def test_simulate_sends_a_text_with_a_picture_shows_the_reply_and_cleans_up(
+    site: Site, service: ModelService, tmp_path: Path, platform: str
+) -> None:
     yes = () if "REDIS_URL" not in site.env else ("--yes-in-production",)
+    file = tmp_path / "photo.png"
+    file.write_bytes(samples.picture())
+    with site.rest() as rest:
+        remote = rest.get("models/?name=remote").json()["results"][0]["id"]
+        rest.patch(f"models/{remote}/", json={"vision": True}).raise_for_status()
 
-    shown = site.manage("simulate", platform, "--text", "Hello simulated", *yes)
+    shown = site.manage("simulate", platform, "--text", "Hello simulated", "--image", str(file), *yes)
 
+    question = json.dumps(service.requests[-1].body["messages"][-1])
+    assert "data:image/png;base64," in question
     assert "bot > " in shown
     assert "Hello simulated" in shown.partition("bot > ")[2]
     with site.rest() as rest:

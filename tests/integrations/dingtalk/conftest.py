@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import time
 from collections.abc import Iterator
@@ -26,8 +27,8 @@ def vectors(*kinds: str) -> list[Any]:
 
 
 def vector(name: str) -> dict[str, Any]:
-    """The vector whose id begins with ``name``."""
-    return next(v for v in VECTORS if v["id"].startswith(name))
+    """The vector whose id begins with ``name``; a copy, which may be taken apart."""
+    return copy.deepcopy(next(v for v in VECTORS if v["id"].startswith(name)))
 
 
 @pytest.fixture

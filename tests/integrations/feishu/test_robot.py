@@ -143,14 +143,13 @@ def test_plain_message_arrives_signed(group: FakeRobot, own: RobotAddress, http:
     assert (body["msg_type"], body["content"]) == ("text", {"text": "你好 😀"})
 
 
-def test_text_that_is_no_markdown_arrives_sign_for_sign(
-    group: FakeRobot, own: RobotAddress, http: httpx.Client
-) -> None:
-    robot.send(own, "Disk", "# 3 * 4 **of** `sda`", http, is_markdown=False)
+def test_text_is_shown_sign_for_sign_under_its_title(group: FakeRobot, own: RobotAddress, http: httpx.Client) -> None:
+    robot.send(own, "Alarm", "**disk** <at user_id=all>x</at>", http, is_markdown=False)
 
-    assert [(body["msg_type"], body["content"]["text"]) for body in group.bodies] == [
-        ("text", "Disk\n# 3 * 4 **of** `sda`")
-    ]
+    (body,) = group.bodies
+    assert body["msg_type"] == "text"
+    assert body["content"]["text"].startswith("Alarm\n**disk** ")
+    assert "<at user_id" not in body["content"]["text"]
 
 
 def test_markdown_arrives_as_a_card_under_its_title(group: FakeRobot, own: RobotAddress, http: httpx.Client) -> None:
