@@ -159,6 +159,16 @@ def test_a_question_that_is_answered_anew_fetches_nothing_again(sees, says, plat
     assert "The turnover was 42." in words(asked(service)[0])
 
 
+def test_a_file_that_could_not_be_fetched_is_fetched_when_it_is_answered_anew(sees, says, platform, service):
+    question = work_off_one(says(sees, "Keep this", attachments=(REPORT,)))
+    platform.files["k-report"] = b"The turnover was 42."
+    Message.objects.filter(pk=question.pk).update(status="received")
+
+    work_off(question)
+
+    assert "The turnover was 42." in words(asked(service)[0])
+
+
 def test_a_long_file_is_cut_to_what_the_model_can_read_and_says_so(on_dingtalk, says, platform, service):
     model = factories.model(
         engine="openai", base_url=service.base_url, model="m", api_key=service.api_key, max_context_tokens=4096
