@@ -99,7 +99,7 @@ class FakeFeishu:
         self.lookups = Lookups()
         self.reactions: dict[str, tuple[str, str]] = {}
         self.expires_in_s = 7200
-        self.token_takes_s = 0.0
+        self.token_takes_s = self.reaction_takes_s = 0.0
         self._uuids: dict[str, str] = {}
         self._faults: deque[tuple[str, Fault]] = deque()
         self._lock = threading.RLock()
@@ -143,6 +143,8 @@ class FakeFeishu:
         with self._lock:
             self.calls.append(call)
             fault = self._take(call)
+        if call.endswith("/reactions"):
+            time.sleep(self.reaction_takes_s)
         if fault == CUT_BEFORE:
             return None
         if isinstance(fault, Answer):
