@@ -32,7 +32,7 @@ MOST_FETCHES = 4  # attempts to get what came with a question, two counted a try
 
 
 def answer(question: Message, lease: Lease, show: Callable[[str], None]) -> Answer:
-    """Ask the bot's model; ``show`` gets the whole text so far at each piece.
+    """Ask the model in use; ``show`` gets the whole text so far at each piece.
 
     Raises QueueFull, LeaseLost, and PlatformError where what came with the question cannot be fetched just now.
     """
@@ -43,18 +43,18 @@ def answer(question: Message, lease: Lease, show: Callable[[str], None]) -> Answ
     if lead and not (came_with.is_of_use or any(one.text.strip() for one in asked)):
         return Answer(lead.strip(), "stop")
     lease.check()
-    request = request_for(question, bot, asked, came_with)
 
-    def ask(one: LanguageModel, given: GenRequest) -> Answer:
-        return _ask(one, given, question, lease, lead, show)
+    def ask(asked_model: LanguageModel, request: GenRequest) -> Answer:
+        return _ask(asked_model, request, question, lease, lambda text: show(lead + text))
 
-    return fallback.ask_in_turn(bot, model, request, ask)
+    answered = fallback.ask_in_turn(bot, model, request_for(question, bot, asked, came_with), ask)
+    answered.text = lead + answered.text
+    return answered
 
 
 def _ask(
-    model: LanguageModel, request: GenRequest, question: Message, lease: Lease, lead: str, show: Callable[[str], None]
+    model: LanguageModel, request: GenRequest, question: Message, lease: Lease, show: Callable[[str], None]
 ) -> Answer:
-    """``lead`` comes before what the model says, and is shown with its first piece."""
     bot = question.conversation.bot
     started = time.monotonic()
     try:
@@ -74,16 +74,14 @@ def _ask(
             if not text:
                 timings["first_token"] = _ms_since(started)
             text += storable(delta.text)
-            show(lead + text)
+            show(text)
     lease.check()
     result = reply.result()
     timings["generate"] = _ms_since(started)
     _measure(model, timings, result.usage)
     if result.finish == "error":
-        answer = failed(model, result.error, begun=lead + text, usage=result.usage)
-        answer.has_begun = bool(text)
-        return answer
-    return Answer(_signed(lead + result.text, bot), result.finish, result.usage, timings=timings, model=model.name)
+        return failed(model, result.error, begun=text, usage=result.usage)
+    return Answer(_signed(result.text, bot), result.finish, result.usage, timings=timings, model=model.name)
 
 
 def request_for(question: Message, bot: Bot, asked: list[Message], came_with: Material) -> GenRequest:

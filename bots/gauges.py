@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 from django.db.models import Count, DateTimeField, Min, Q
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Cast, Coalesce
@@ -28,14 +31,14 @@ def _waiting() -> dict[str, dict[str, object]]:
     """
     is_held = Q(status=Status.ANSWERING, conversation__lease_until__gt=timezone.now())
     retried_at = Cast(KeyTextTransform("retried_at", "details"), DateTimeField())
-    waiting = Message.objects.waiting().exclude(is_held).order_by().annotate(since=Coalesce(retried_at, "received_at"))
-    rows = waiting.values("conversation__bot__model__queue").annotate(
+    rows = Message.objects.waiting().exclude(is_held).order_by().annotate(since=Coalesce(retried_at, "received_at"))
+    found: Iterable[Any] = rows.values("conversation__bot__model__queue").annotate(
         asked=Count("pk", filter=~Q(status=Status.ANSWERED)),
         asked_since=Min("since", filter=~Q(status=Status.ANSWERED)),
         stored=Count("pk", filter=Q(status=Status.ANSWERED)),
         stored_since=Min("since", filter=Q(status=Status.ANSWERED)),
     )
-    return {str(row["conversation__bot__model__queue"]): dict(row) for row in rows}
+    return {str(row["conversation__bot__model__queue"]): dict(row) for row in found}
 
 
 def queue_depth() -> dict[str, float]:

@@ -44,12 +44,6 @@ def review_quotas() -> None:
     quota.review()
 
 
-@shared_task(queue="default")
-def count_costs() -> None:
-    """What bots and models used yesterday and today."""
-    costs.count_recent()
-
-
 @shared_task(queue="delivery")
 def close_cards() -> None:
     """Close the cards that nobody will come back to."""
@@ -61,3 +55,9 @@ def close_cards() -> None:
 def tidy() -> None:
     """What is kept for a while only goes; what is new comes into the admin's lists."""
     tidying.tidy()
+
+
+@shared_task(queue="default")
+def count_costs() -> None:
+    """What bots and models used yesterday and today."""
+    costs.count_recent()

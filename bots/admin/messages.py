@@ -123,17 +123,6 @@ class MessageAdmin(ReadOnlyModelAdmin):
         reply = retrying.current_reply(message)
         return reply.text if reply else "–"
 
-    @admin.display(description=_("written by"))
-    def written_by(self, message: Message) -> str:
-        """The model, and which one failed before it."""
-        reply = message if message.role == Message.Role.ASSISTANT else retrying.current_reply(message)
-        details = reply.details if reply else {}
-        failed = details.get("fallback_from")
-        if not failed:
-            return details.get("model") or "–"
-        words = _("%(model)s, because %(first)s failed: %(reason)s")
-        return str(words) % {"model": details["model"], "first": failed["model"], "reason": failed["reason"]}
-
     @admin.display(description=_("files"))
     def files(self, message: Message) -> str:
         """What came with it, and what was no use."""
@@ -146,6 +135,17 @@ class MessageAdmin(ReadOnlyModelAdmin):
         reply = message if message.role == Message.Role.ASSISTANT else retrying.current_reply(message)
         given = reply.feedback.order_by("created_at", "id") if reply else ()
         return ", ".join(f"{one.user_id}: {one.get_vote_display()}" for one in given) or "–"
+
+    @admin.display(description=_("written by"))
+    def written_by(self, message: Message) -> str:
+        """The model, and which one failed before it."""
+        reply = message if message.role == Message.Role.ASSISTANT else retrying.current_reply(message)
+        details = reply.details if reply else {}
+        failed = details.get("fallback_from")
+        if not failed:
+            return details.get("model") or "–"
+        words = _("%(model)s, because %(first)s failed: %(reason)s")
+        return str(words) % {"model": details["model"], "first": failed["model"], "reason": failed["reason"]}
 
     @admin.display(description=_("delivery steps"))
     def steps(self, message: Message) -> SafeString | str:

@@ -1,6 +1,6 @@
 """The product's tables: who answers (bot.py), in which groups (chat.py), what was said (conversation.py), which files
-came with it (files.py), what was sent (delivery.py), what people think of it (feedback.py), who holds the platforms'
-long connections (listening.py), and what it cost (usage.py).
+came with it (files.py), what was sent (delivery.py), what people think of it (feedback.py), what it cost (usage.py),
+and who holds the platforms' long connections (listening.py).
 """
 
 from bots.models.bot import Bot, Endpoint

@@ -51,10 +51,10 @@ def fill(count: int) -> None:
         question = factories.web_question(place.bot, "Where is the canteen?", status="failed", error="no power")
         question.session_url = "https://oapi.dingtalk.com/session-secret"
         question.save()
-        ModelUsage.objects.create(day="2026-11-01", bot=place.bot.slug, model=model.name, answers=1, cost="0.5")
         said = {"conversation": question.conversation, "role": "assistant", "reply_to": question, "text": "Here."}
         Feedback.objects.create(reply=Message.objects.create(**said), user_id="ou_1", vote="down")
         Chat.objects.create(endpoint=place, chat_id="oc_1", name="Sales")
+        ModelUsage.objects.create(day="2026-11-01", bot=place.bot.slug, model=model.name, answers=1, cost="0.5")
 
 
 @pytest.mark.parametrize("count", [0, 3])
