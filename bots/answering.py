@@ -144,7 +144,7 @@ def failed(
     apology = say("model_failed" if is_our_fault else "bad_question")
     text = f"{begun}\n\n{apology}" if begun else apology
     why = reason or "the model did not answer"
-    return Answer(text, "error", usage or Usage(), error=why, model=model.name)
+    return Answer(text, "error", usage or Usage(), error=why, model=model.name, has_begun=bool(begun))
 
 
 def _signed(text: str, bot: Bot) -> str:
