@@ -1,6 +1,6 @@
 """Entries read fast: raw rows of the log in the canonical form that seals cover, alike on both databases.
 
-For the sealer, the verifier and exports, which read millions. A row is a list in the order of ``verifier.COLUMNS``.
+For the sealer, the verifier and exports, which read millions. A row is a list in the order of ``verifier.SEALED``.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ COLUMNS: Final = {
 
 
 def columns(alias: str) -> str:
-    """The select list of an entry, in canonical order, its mark at the end."""
+    """The select list of an entry, in canonical order."""
     special = COLUMNS[connection.vendor]
-    return ", ".join(special.get(name, "{0}." + name).format(alias) for name in (*verifier.COLUMNS, "mark"))
+    return ", ".join(special.get(name, "{0}." + name).format(alias) for name in verifier.SEALED)
 
 
 def values(row: Iterable[Any]) -> list[Any]:
-    """A raw row of ``columns`` without its mark, as canonical values."""
+    """A raw row of ``columns`` as canonical values."""
     found = list(row)
     text = found[CHANGES]
     found[CHANGES] = {} if text == "{}" else _load(text)
@@ -54,16 +54,16 @@ def database_id(entry_id: str) -> Any:
     return entry_id.replace("-", "") if connection.vendor == "sqlite" else entry_id
 
 
-def by_id(ids: list[str]) -> dict[str, tuple[list[Any], str]]:
-    """Entries as canonical values with their marks. ``ids`` and keys in the usual form."""
+def by_id(ids: list[str]) -> dict[str, list[Any]]:
+    """Entries as canonical values. ``ids`` and keys in the usual form."""
     if not ids:
         return {}
     marks = ", ".join(["%s"] * len(ids))
     with connection.cursor() as cursor:
         sql = f"SELECT {columns('a')} FROM {AUDIT_TABLE} a WHERE a.id IN ({marks})"  # noqa: S608  (our own names)
         cursor.execute(sql, [database_id(entry_id) for entry_id in ids])
-        rows = [(values(row[:-1]), row[-1]) for row in cursor.fetchall()]
-    return {found[0]: (found, mark) for found, mark in rows}
+        rows = [values(row) for row in cursor.fetchall()]
+    return {found[0]: found for found in rows}
 
 
 def _sqlite_time(text: str) -> str:

@@ -72,15 +72,15 @@ def write(folder: Path, form: str) -> Written:
 def rows() -> Iterator[dict[str, Any]]:
     """Seals with their entries (None: gone), in the chain's order."""
     for sequence, entry_id, state, stored, _mark, entry in verifying.chain():
-        found = dict(zip(verifier.COLUMNS, entry, strict=True)) if entry is not None else None
+        found = dict(zip(verifier.SEALED, entry, strict=True)) if entry is not None else None
         yield {"sequence": sequence, "entry_id": entry_id, "state": state, "hash": stored, "entry": found}
 
 
 def _unsealed() -> Iterator[dict[str, Any]]:
     sealed = AuditSeal.objects.values("entry_id")
     for pk in AuditLog.objects.exclude(pk__in=sealed).order_by("id").values_list("pk", flat=True):
-        for values, _mark in entries.by_id([str(pk)]).values():
-            yield dict(zip(verifier.COLUMNS, values, strict=True))
+        for values in entries.by_id([str(pk)]).values():
+            yield dict(zip(verifier.SEALED, values, strict=True))
 
 
 def _seal_of(row: dict[str, Any]) -> dict[str, Any]:

@@ -138,15 +138,15 @@ def _seals(ids: Sequence[str], sequence: int, previous: str) -> list[Seal]:
     return seals
 
 
-def _judge(found: tuple[list[Any], str] | None, key: bytes, takes_unmarked: bool) -> tuple[int, str]:
+def _judge(found: list[Any] | None, key: bytes, takes_unmarked: bool) -> tuple[int, str]:
     """(state, digest) of an entry: whether we wrote it."""
     if found is None:
         return int(State.MISSING), verifier.GENESIS
-    values, mark = found
+    *values, mark = found
     state = State.GENUINE
     if not hmac.compare_digest(mark, marks.mark(key, verifier.canonical(values))):
         state = State.UNMARKED if takes_unmarked and not mark else State.FOREIGN
-    return int(state), verifier.digest_of(values)
+    return int(state), verifier.digest_of(found)
 
 
 def _insert(seals: list[Seal]) -> None:

@@ -45,6 +45,7 @@ COLUMNS: Final = (
     "address",
     "request_id",
 )
+SEALED: Final = (*COLUMNS, "mark")  # what a digest covers; only the site can check the mark itself
 GENESIS: Final = "0" * 64
 FOREIGN, MISSING = 2, 3  # states of a seal: the sealer itself did not vouch for this entry
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True, check_circular=False).encode
@@ -54,7 +55,7 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=
 
 
 def canonical(values: list[Any]) -> bytes:
-    """An entry's values, in the order of COLUMNS, as bytes that are the same whatever database they came from."""
+    """An entry's values, in the order of SEALED, as bytes that are the same whatever database they came from."""
     return _encode(values).encode("utf-8", "surrogatepass")
 
 
@@ -278,7 +279,7 @@ def verify_folder(folder: Path, fingerprint: str, copies: Iterable[Path]) -> tup
     walk = Walk(checkpoints)
     for row in seals_of(folder):
         entry = row["entry"]
-        digest = None if entry is None else digest_of([entry[name] for name in COLUMNS])
+        digest = None if entry is None else digest_of([entry[name] for name in SEALED])
         if not walk.step(row["sequence"], row["entry_id"], row["state"], row["hash"], digest):
             break
     else:

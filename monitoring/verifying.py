@@ -154,7 +154,7 @@ def chain() -> Iterator[Link]:
     position = -1
     while rows := _rows_after(position):
         for row in rows:
-            entry = None if row[SEAL_COLUMNS] is None else values_of(row[SEAL_COLUMNS:-1])
+            entry = None if row[SEAL_COLUMNS] is None else values_of(row[SEAL_COLUMNS:])
             yield row[0], uuid_text(row[1]), row[2], row[3], row[4], entry
         position = rows[-1][0]
 
