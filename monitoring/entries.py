@@ -54,16 +54,13 @@ def database_id(entry_id: str) -> Any:
     return entry_id.replace("-", "") if connection.vendor == "sqlite" else entry_id
 
 
-def by_id(ids: list[str]) -> dict[str, list[Any]]:
-    """Entries as canonical values. ``ids`` and keys in the usual form."""
-    if not ids:
-        return {}
-    marks = ", ".join(["%s"] * len(ids))
+def read(entry_id: str) -> list[Any] | None:
+    """One entry, by its id in the usual form."""
     with connection.cursor() as cursor:
-        sql = f"SELECT {columns('a')} FROM {AUDIT_TABLE} a WHERE a.id IN ({marks})"  # noqa: S608  (our own names)
-        cursor.execute(sql, [database_id(entry_id) for entry_id in ids])
-        rows = [values(row) for row in cursor.fetchall()]
-    return {found[0]: found for found in rows}
+        sql = f"SELECT {columns('a')} FROM {AUDIT_TABLE} a WHERE a.id = %s"  # noqa: S608  (our own names)
+        cursor.execute(sql, [database_id(entry_id)])
+        row = cursor.fetchone()
+    return values(row) if row else None
 
 
 def _sqlite_time(text: str) -> str:

@@ -183,6 +183,7 @@ class Walk:
     previous: str = GENESIS
     vouched: int = 0  # the last sequence that a signature agreed with
     first_bad: Problem | None = None
+    is_vague: bool = False  # ``first_bad`` begins a stretch that is not what was signed, though its hashes fit
     _is_begun: bool = False
 
     def step(self, sequence: int, entry_id: str, state: int, stored: str, digest: str | None) -> bool:
@@ -230,6 +231,7 @@ class Walk:
         if signed is None:
             return True
         if signed != stored or sequence in self.checkpoints.forked:
+            self.is_vague = True
             text = f"the entries {self.vouched + 1} to {sequence} are not those that were signed: the log was rewritten"
             return self._wrong(self.vouched + 1, text, entry_id if sequence == self.vouched + 1 else "")
         self.vouched = sequence

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
@@ -20,12 +21,13 @@ from monitoring import audit, entries, grants, marks, signing, sinks, triggers, 
 from monitoring.models import AuditCheckpoint, AuditLog, AuditSeal, AuditWaiting
 from monitoring.verifier import Checkpoints, Problem, Walk
 
-CHUNK: Final = 5_000
+CHUNK: Final = 1_000  # more would not stay in the processor's cache
 GRACE: Final = timedelta(seconds=60)  # so long an entry may wait for its seal
 MOST_NAMED: Final = 20
 Copy = dict[str, str]
 Link = tuple[int, str, int, str, str, list[Any] | None]  # sequence, entry id, state, hash, mark, entry
 SEAL_COLUMNS: Final = 5
+REWRITTEN: Final = "the chain was written anew from here on"
 
 
 @dataclass(slots=True)
@@ -80,6 +82,8 @@ def _verify(fingerprint: str, copies: list[tuple[str, Iterable[Copy]]], end: flo
     report.is_complete = _walk(walk, report, end)
     if report.is_complete and walk.first_bad is None:
         walk.end()
+    if walk.first_bad:
+        _point_out(walk, walk.first_bad)
     report.first_bad, report.problems = walk.first_bad, [*report.problems, *checkpoints.problems]
     report.last_sequence, report.signed_through = walk.sequence, walk.vouched
     report.last_signed_at = checkpoints.signed_at
@@ -134,29 +138,59 @@ def _purged_through() -> int:
 
 def _walk(walk: Walk, report: Report, end: float | None) -> bool:
     """False when the time was up before the end."""
-    key, mark_of = marks.key_for(marks.SEAL), marks.mark
-    step, digest_of = walk.step, verifier.digest_of
+    step, digest_of, signed = walk.step, verifier.digest_of, walk.checkpoints.sequence
+    key = marks.key_for(marks.SEAL)
     for sequence, entry_id, state, stored, mark, entry in chain():
         report.rows += 1
         if not step(sequence, entry_id, state, stored, None if entry is None else digest_of(entry)):
             return True
-        if not hmac.compare_digest(mark, mark_of(key, stored.encode())):
-            walk.first_bad = Problem(sequence, "the chain was written anew from here on", entry_id)
+        if sequence > signed and not _is_ours(key, stored, mark):  # up to there the signatures tell
+            walk.first_bad = Problem(sequence, REWRITTEN, entry_id)
             return True
         if end is not None and report.rows % CHUNK == 0 and time.monotonic() > end:
             return False
     return True
 
 
-def chain() -> Iterator[Link]:
+def _point_out(walk: Walk, bad: Problem) -> None:
+    """Between the last signature that agreed and the bad place, the marks tell where somebody else began."""
+    key = marks.key_for(marks.SEAL)
+    for sequence, entry_id, _state, stored, mark, _entry in chain(walk.vouched):
+        if sequence > (walk.sequence if walk.is_vague else bad.sequence - 1):
+            return
+        if not _is_ours(key, stored, mark):
+            walk.first_bad = Problem(sequence, REWRITTEN, entry_id)
+            return
+
+
+def _is_ours(key: bytes, stored: str, mark: str) -> bool:
+    return hmac.compare_digest(mark, marks.mark(key, stored.encode()))
+
+
+def chain(after: int = -1) -> Iterator[Link]:
     """Seals in order with their entries in canonical form (None: gone), read in short statements."""
     values_of, uuid_text = entries.values, entries.uuid_text
-    position = -1
-    while rows := _rows_after(position):
+    for rows in _chunks(after):
         for row in rows:
             entry = None if row[SEAL_COLUMNS] is None else values_of(row[SEAL_COLUMNS:])
             yield row[0], uuid_text(row[1]), row[2], row[3], row[4], entry
-        position = rows[-1][0]
+
+
+def _chunks(position: int) -> Iterator[list[Any]]:
+    """Reads the next rows, on a connection of its own, while the caller works on these; not inside a transaction."""
+    if connection.in_atomic_block:
+        while rows := _rows_after(position):
+            yield rows
+            position = rows[-1][0]
+        return
+    with ThreadPoolExecutor(1, "audit-reader") as reader:
+        try:
+            following = reader.submit(_rows_after, position)
+            while rows := following.result():
+                following = reader.submit(_rows_after, rows[-1][0])
+                yield rows
+        finally:
+            reader.submit(connection.close)
 
 
 def _rows_after(sequence: int) -> list[Any]:
@@ -164,8 +198,8 @@ def _rows_after(sequence: int) -> list[Any]:
     seals, log = AuditSeal._meta.db_table, triggers.AUDIT_TABLE
     sql = (
         f"SELECT s.sequence, {entry_id}, s.state, s.hash, s.mark, {entries.columns('a')}"  # noqa: S608  (our own names)
-        f" FROM {seals} s LEFT JOIN {log} a ON a.id = s.entry_id"
-        f" WHERE s.sequence > %s ORDER BY s.sequence LIMIT {CHUNK}"
+        f" FROM (SELECT * FROM {seals} WHERE sequence > %s ORDER BY sequence LIMIT {CHUNK}) s"
+        f" LEFT JOIN {log} a ON a.id = s.entry_id ORDER BY s.sequence"
     )
     with connection.cursor() as cursor:
         cursor.execute(sql, [sequence])
