@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
+from uuid import UUID
 
 from django.db import models
 
@@ -24,10 +25,12 @@ from monitoring.text import printable
 __all__ = [
     "diff",
     "digest",
+    "entry",
     "record",
     "record_changed",
     "record_created",
     "record_deleted",
+    "record_many",
     "record_read",
     "record_refusal",
     "refusal_due",
@@ -37,6 +40,7 @@ __all__ = [
 
 Outcome = Literal["success", "refused", "failure"]
 ACTION = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+", re.ASCII)
+MANY: Final = 200
 REFUSALS: Final = FloodControl()
 READS: Final = FloodControl()
 
@@ -68,6 +72,28 @@ def record(
     ``changes`` is ``{field: {"before": x, "after": y}}``, as ``diff`` makes it. Raises ValueError on a bad action.
     """
     _write(_event(action, _describe(target, target_label), outcome, reason), changes=changes)
+
+
+def entry(
+    action: str,
+    *,
+    pk: UUID,
+    actor: Actor,
+    target: models.Model,
+    target_label: str = "",
+    changes: Mapping[str, Any] | None = None,
+    outcome: Outcome = "success",
+    reason: str = "",
+) -> AuditLog:
+    """An entry for ``record_many``, under an id that follows from what it tells of."""
+    row = _row(_Event(action, _describe(target, target_label), outcome, reason, actor, "", ""), changes=changes)
+    row.pk = pk
+    return row
+
+
+def record_many(rows: Iterable[AuditLog]) -> None:
+    """Write entries of ``entry`` by as few statements as fit, in the caller's transaction."""
+    AuditLog.objects.bulk_create(rows, batch_size=MANY)
 
 
 def record_created(instance: models.Model, *, reason: str = "") -> None:
@@ -139,10 +165,14 @@ def _event(action: str, target: tuple[str, str, str], outcome: Outcome = "succes
 
 
 def _write(event: _Event, *, changes: Mapping[str, Any] | None = None, count: int = 1) -> None:
+    _row(event, changes=changes, count=count).save()
+
+
+def _row(event: _Event, *, changes: Mapping[str, Any] | None = None, count: int = 1) -> AuditLog:
     if not ACTION.fullmatch(event.action):
         raise ValueError(f"An audit action is dotted and lower-case, not {event.action!r}.")
     target_type, target_id, target_label = event.target
-    AuditLog(
+    return AuditLog(
         action=event.action,
         actor_kind=event.actor.kind,
         actor_id=printable(event.actor.id, 64),
@@ -156,7 +186,7 @@ def _write(event: _Event, *, changes: Mapping[str, Any] | None = None, count: in
         count=count,
         address=event.address,
         request_id=printable(event.request_id, 64),
-    ).save()
+    )
 
 
 def _describe(target: models.Model | None, label: str) -> tuple[str, str, str]:

@@ -215,6 +215,7 @@ CELERY_BEAT_MAX_LOOP_INTERVAL = 2
 CELERY_TIMEZONE = TIME_ZONE
 CELERY_BEAT_SCHEDULE = {
     "sweep": {"task": "bots.tasks.sweep", "schedule": 2.0, "options": {"expires": 2.0}},
+    "record what bots did": {"task": "bots.tasks.record_turns", "schedule": 10.0, "options": {"expires": 10.0}},
     "seal the audit log": {"task": "monitoring.tasks.seal", "schedule": 2.0, "options": {"expires": 2.0}},
     "copy audit checkpoints": {
         "task": "monitoring.tasks.copy_checkpoints",
