@@ -6,6 +6,7 @@ purge runs on a connection of that role, because the running site's own has no r
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,13 +18,12 @@ from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections, transaction
 from django.utils import timezone
 
-from monitoring import audit, sealer, triggers, verifier
+from monitoring import audit, grants, sealer, triggers, verifier
 from monitoring.alerts import close_alert, open_alert
 from monitoring.models import AuditCheckpoint, AuditSeal
 
 logger = logging.getLogger(__name__)
 
-OWNER: Final = "owner"  # the alias of DATABASE_OWNER_URL
 BATCH: Final = 2_000
 SEALS, CHECKPOINTS = AuditSeal._meta.db_table, AuditCheckpoint._meta.db_table
 
@@ -100,9 +100,14 @@ def _first_not_older(before: datetime, otherwise: int) -> int:
     return int(found) if found is not None else otherwise
 
 
-def _purged_through() -> int:
+def last_purge() -> dict[str, Any]:
+    """The newest signed statement of a purge; empty when nothing was purged yet."""
     last = AuditCheckpoint.objects.filter(kind="purge").first()
-    return int(verifier.json.loads(last.statement)["purged_through"]) if last else 0
+    return dict(json.loads(last.statement)) if last else {}
+
+
+def _purged_through() -> int:
+    return int(last_purge().get("purged_through", 0))
 
 
 def _delete_batch(through: int) -> int:
@@ -122,10 +127,10 @@ def _delete_batch(through: int) -> int:
 @contextmanager
 def _owner() -> Iterator[Any]:
     """A connection of the tables' owner."""
-    if OWNER not in settings.DATABASES:
+    if not grants.has_owner():
         yield connections[DEFAULT_DB_ALIAS]
         return
     try:
-        yield connections[OWNER]
+        yield connections[grants.OWNER]
     finally:
-        connections[OWNER].close()
+        connections[grants.OWNER].close()

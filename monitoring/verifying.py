@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 from django.db import connection
 from django.utils import timezone
 
-from monitoring import audit, entries, grants, marks, signing, sinks, triggers, verifier
+from monitoring import audit, entries, grants, marks, retention, signing, sinks, triggers, verifier
 from monitoring.models import AuditCheckpoint, AuditLog, AuditSeal, AuditWaiting
 from monitoring.verifier import Checkpoints, Problem, Walk
 
@@ -66,7 +66,7 @@ def verify(
     """Check everything; with ``budget_s`` as much as fits. Raises WrongKey."""
     began = time.monotonic()
     report = _verify(fingerprint, list(copies), began + budget_s if budget_s else None)
-    if report.first_bad and 0 < report.first_bad.sequence <= _purged_through():
+    if report.first_bad and 0 < report.first_bad.sequence <= retention.last_purge().get("purged_through", 0):
         report = _verify(fingerprint, list(copies), began + budget_s if budget_s else None)  # a purge came between
     report.took_s = time.monotonic() - began
     return report
@@ -126,11 +126,6 @@ def _compare_numbers(checkpoints: Checkpoints, report: Report) -> None:
     kept = [number for number, sequence in held.items() if sequence > through]
     if gaps := set(range(min(kept, default=0), max(kept, default=0))) - held.keys():
         report.problems.append(Problem(0, f"checkpoint {min(gaps)} is gone from the database"))
-
-
-def _purged_through() -> int:
-    last = AuditCheckpoint.objects.filter(kind="purge").first()
-    return int(verifier.json.loads(last.statement)["purged_through"]) if last else 0
 
 
 # -- the chain --

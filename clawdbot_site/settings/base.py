@@ -26,6 +26,7 @@ REDIS_URL = env("REDIS_URL")
 ALLOWED_HOSTS = [*env("ALLOWED_HOSTS"), urlsplit(PUBLIC_URL).hostname, "127.0.0.1", "localhost", "[::1]"]
 
 INSTALLED_APPS = [
+    "unfold.contrib.filters",
     "unfold.apps.BasicAppConfig",  # leaves the choice of the admin site to clawdbot_site.apps
     "django.contrib.auth",
     "django.contrib.contenttypes",
