@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 from uuid import UUID
 
-from django.db import models
+from django.db import models, transaction
 
 from monitoring.client_ip import parse_address
 from monitoring.context import Actor, current
@@ -26,6 +27,7 @@ __all__ = [
     "diff",
     "digest",
     "entry",
+    "following",
     "record",
     "record_changed",
     "record_created",
@@ -106,6 +108,17 @@ def record_changed(instance: models.Model, before: Mapping[str, Any], *, reason:
     changes = diff(before, snapshot(instance, many_to_many=True))
     if changes:
         record(f"{_noun(instance)}.changed", target=instance, changes=changes, reason=reason)
+
+
+@contextmanager
+def following(model: type[models.Model], pk: Any) -> Iterator[None]:
+    """For code that changes a row by itself: what it did is written, in the same transaction."""
+    with transaction.atomic():
+        row = model._base_manager.filter(pk=pk).first()
+        before = snapshot(row, many_to_many=True) if row else {}
+        yield
+        if row:
+            record_changed(model._base_manager.get(pk=pk), before)
 
 
 def record_deleted(instance: models.Model, *, reason: str = "") -> None:
