@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, Final
 
 from asgiref.sync import sync_to_async
 from django.core.handlers.asgi import ASGIRequest
-from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import QuerySet
 from django.http import HttpRequest, StreamingHttpResponse
 from django.utils import timezone
@@ -19,7 +17,7 @@ from django.utils import timezone
 from monitoring import audit, verifier
 from monitoring.context import Context, bind, current
 from monitoring.models import AuditLog
-from monitoring.text import printable
+from monitoring.text import json_text, printable
 
 COLUMNS: Final = verifier.COLUMNS
 CHUNK_ROWS: Final = 500
@@ -30,7 +28,7 @@ FORMULA_STARTS: Final = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "|", "%
 def json_lines(entries: Iterable[AuditLog]) -> Iterator[str]:
     for entry in entries:
         row = {column: getattr(entry, column) for column in COLUMNS}
-        yield json.dumps(row, cls=DjangoJSONEncoder, ensure_ascii=False) + "\n"
+        yield json_text(row) + "\n"
 
 
 def csv_lines(entries: Iterable[AuditLog]) -> Iterator[str]:
@@ -43,7 +41,7 @@ def csv_lines(entries: Iterable[AuditLog]) -> Iterator[str]:
 def cell(value: Any) -> str:
     """Return one line of text that no spreadsheet takes for a formula."""
     if isinstance(value, dict):
-        value = json.dumps(value, cls=DjangoJSONEncoder, ensure_ascii=False)
+        value = json_text(value)
     text = printable(value.isoformat() if hasattr(value, "isoformat") else str(value))
     return f"'{text}" if text.lstrip().startswith(FORMULA_STARTS) else text
 

@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 
 from monitoring import audit, entries, exports, sealer, signing, sinks, verifier, verifying
 from monitoring.models import AuditCheckpoint, AuditLog, AuditSeal
+from monitoring.text import json_text
 
 README: Final = """An export of ClawdBot's audit log.
 
@@ -46,9 +47,9 @@ def write_lines(out: Writable) -> None:
     count = AuditLog.objects.count()
     _record("jsonl", count)
     for row in rows():
-        out.write(json.dumps({**(row["entry"] or {"id": row["entry_id"]}), **_seal_of(row)}, ensure_ascii=False) + "\n")
+        out.write(json_text({**(row["entry"] or {"id": row["entry_id"]}), **_seal_of(row)}) + "\n")
     for entry in _unsealed():
-        out.write(json.dumps(entry, ensure_ascii=False) + "\n")
+        out.write(json_text(entry) + "\n")
 
 
 def write(folder: Path, form: str) -> Written:
@@ -88,7 +89,7 @@ def _seal_of(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write_json(path: Path) -> tuple[int, str]:
-    return _write(path, (json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n" for row in rows()))
+    return _write(path, (json_text(row, sort_keys=True) + "\n" for row in rows()))
 
 
 def _write_csv(path: Path) -> tuple[int, str]:
@@ -101,7 +102,7 @@ def _csv_lines() -> Iterator[str]:
     for row in rows():
         entry = row["entry"] or {}
         shown = [exports.cell(entry.get(name, "")) for name in verifier.COLUMNS]
-        yield writer.writerow([row["sequence"], *shown, json.dumps(row, sort_keys=True)])
+        yield writer.writerow([row["sequence"], *shown, json_text(row, sort_keys=True)])
 
 
 def _write(path: Path, lines: Iterator[str], heads: int = 0) -> tuple[int, str]:

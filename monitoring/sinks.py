@@ -40,7 +40,10 @@ _post: Post | None = None
 
 
 class Sink(Protocol):
-    name: str  # shown to admins: never a secret
+    @property
+    def name(self) -> str:
+        """Shown to admins: never a secret."""
+        ...
 
     def send(self, copies: Sequence[Copy]) -> None:
         """Raises OSError, or what the HTTP client raises."""

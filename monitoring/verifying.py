@@ -112,8 +112,9 @@ def _checkpoints(public: bytes, copies: list[tuple[str, Iterable[Copy]]], report
 
 
 def _stored() -> Iterator[Copy]:
-    rows = AuditCheckpoint.objects.order_by("number").values("statement", "signature")
-    yield from rows.iterator(chunk_size=CHUNK)
+    rows = AuditCheckpoint.objects.order_by("number").values_list("statement", "signature")
+    for statement, signature in rows.iterator(chunk_size=CHUNK):
+        yield {"statement": statement, "signature": signature}
 
 
 def _compare_numbers(checkpoints: Checkpoints, report: Report) -> None:
@@ -223,8 +224,9 @@ def _look_at_unsealed(report: Report) -> None:
 
 def _look_at_waiting(report: Report) -> None:
     report.waiting = AuditWaiting.objects.count()
-    first = AuditWaiting.objects.order_by("entry_id").values_list("entry_id", flat=True).first()
-    report.waiting_since = AuditLog.objects.filter(pk=first).values_list("created_at", flat=True).first()
+    first = AuditWaiting.objects.order_by("entry_id").first()
+    if first:
+        report.waiting_since = AuditLog.objects.filter(pk=first.pk).values_list("created_at", flat=True).first()
     if report.waiting_since and timezone.now() - report.waiting_since > GRACE:
         text = f"{report.waiting} entries wait for their seal, since {report.waiting_since:%Y-%m-%d %H:%M:%S} UTC:"
         report.warnings.append(f"{text} is the scheduler running? They are not proven yet.")

@@ -5,8 +5,10 @@ A new address or action is not in the tables below, and fails here until it is.
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,6 +31,7 @@ from monitoring.models import AuditLog
 from tests import factories
 
 pytestmark = pytest.mark.django_db
+ROOT = Path(__file__).resolve().parents[1]
 PASSWORD = "correct horse battery staple"
 API = "/api/v1/"
 # They store a question, and what the bot did with it is recorded when it is settled: tests/bots/test_recording.py.
@@ -76,6 +79,29 @@ def browser(root: Any) -> Client:
 
 def actions() -> list[str]:
     return list(AuditLog.objects.order_by("id").values_list("action", flat=True))
+
+
+# -- the code --
+
+DOORS = ("bots/api", "bots/admin", "monitoring/admin", "inference/admin.py", "integrations/admin.py")
+DOORS += ("clawdbot_site/security/admin.py", "clawdbot_site/security/api.py", "clawdbot_site/security/views.py")
+PAST_THE_LOG = {"update", "bulk_update", "bulk_create", "update_or_create", "_raw_delete", "raw", "execute"}
+
+
+def test_no_door_changes_rows_past_the_audit_log():
+    """Rule U10: bulk calls of the ORM write no entries, so what people reach goes through the audited base classes."""
+    files = [
+        file for door in DOORS for file in ([ROOT / door] if door.endswith(".py") else (ROOT / door).rglob("*.py"))
+    ]
+    found = [
+        f"{file.relative_to(ROOT)}:{node.lineno} {ast.unparse(node.func)}"
+        for file in files
+        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in PAST_THE_LOG
+        if ".objects" in ast.unparse(node.func) or "queryset" in ast.unparse(node.func)
+    ]
+
+    assert found == []
 
 
 # -- REST --

@@ -46,6 +46,7 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'audit seal',
                 'verbose_name_plural': 'audit seals',
+                'base_manager_name': 'objects',
                 'ordering': ['-sequence'],
             },
         ),
@@ -88,6 +89,7 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'audit checkpoint',
                 'verbose_name_plural': 'audit checkpoints',
+                'base_manager_name': 'objects',
                 'ordering': ['-number'],
                 'constraints': [models.CheckConstraint(condition=models.Q(('kind__in', ['seal', 'purge'])), name='audit_known_checkpoint')],
             },

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any, ClassVar
 
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
@@ -11,36 +11,18 @@ from django.utils.translation import gettext_lazy as _
 
 from monitoring import marks
 from monitoring.ids import uuid7
+from monitoring.models.guard import AppendOnlyModel, AppendOnlyQuerySet
 
 
-class AppendOnlyError(Exception):
-    """An audit entry was to be changed or deleted. Trying again never helps."""
-
-
-def _refuse(*args: Any, **kwargs: Any) -> NoReturn:
-    raise AppendOnlyError("Audit entries are only ever added.")
-
-
-class AppendOnlyQuerySet(models.QuerySet["AuditLog"]):
-    """The database's triggers refuse as well (monitoring/triggers.py); this refuses earlier and clearer."""
-
-    update = _refuse
-    _update = _refuse
-    bulk_update = _refuse
-    update_or_create = _refuse
-    delete = _refuse
-    _raw_delete = _refuse
-
+class EntryQuerySet(AppendOnlyQuerySet):
     def bulk_create(self, objs: Any, *args: Any, **kwargs: Any) -> Any:
-        if kwargs.get("update_conflicts") or kwargs.get("ignore_conflicts"):
-            _refuse()
         entries: list[AuditLog] = list(objs)
         for entry in entries:
             entry.mark = marks.of_entry(entry)
         return super().bulk_create(entries, *args, **kwargs)
 
 
-class AuditLog(models.Model):
+class AuditLog(AppendOnlyModel):
     """One event. Written by monitoring.audit only, in the transaction of the change it tells of."""
 
     class ActorKind(models.TextChoices):
@@ -73,7 +55,7 @@ class AuditLog(models.Model):
     # A keyed digest of all of the above: who writes into the table without our keys cannot make one.
     mark = models.CharField(max_length=32, blank=True, default="", db_default="", editable=False)
 
-    objects = models.Manager.from_queryset(AppendOnlyQuerySet)()
+    objects: ClassVar[Any] = models.Manager.from_queryset(EntryQuerySet)()
 
     class Meta:
         verbose_name = _("audit entry")
@@ -98,10 +80,5 @@ class AuditLog(models.Model):
         return f"{self.created_at:%Y-%m-%d %H:%M:%S} {self.action} {self.target_label}".strip()
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        if not self._state.adding or kwargs.get("force_update") or kwargs.get("update_fields"):
-            _refuse()
-        kwargs["force_insert"] = True
         self.mark = marks.of_entry(self)
         super().save(*args, **kwargs)
-
-    delete = _refuse

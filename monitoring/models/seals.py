@@ -13,6 +13,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from monitoring.ids import uuid7
+from monitoring.models.guard import AppendOnlyModel
 
 
 class AuditWaiting(models.Model):
@@ -28,7 +29,7 @@ class AuditWaiting(models.Model):
         return str(self.entry_id)
 
 
-class AuditSeal(models.Model):
+class AuditSeal(AppendOnlyModel):
     """One link of the chain: ``hash`` covers the entry, its place, what was found of it, and the link before."""
 
     class State(models.IntegerChoices):
@@ -47,13 +48,14 @@ class AuditSeal(models.Model):
     class Meta:
         verbose_name = _("audit seal")
         verbose_name_plural = _("audit seals")
+        base_manager_name = "objects"
         ordering = ["-sequence"]
 
     def __str__(self) -> str:
         return f"{self.sequence}: {self.hash[:16]}"
 
 
-class AuditCheckpoint(models.Model):
+class AuditCheckpoint(AppendOnlyModel):
     """A signed statement of how far the chain reaches and what its last hash is; or of what was purged."""
 
     number = models.BigIntegerField(primary_key=True)
@@ -66,6 +68,7 @@ class AuditCheckpoint(models.Model):
     class Meta:
         verbose_name = _("audit checkpoint")
         verbose_name_plural = _("audit checkpoints")
+        base_manager_name = "objects"
         ordering = ["-number"]
         constraints = [
             models.CheckConstraint(condition=models.Q(kind__in=["seal", "purge"]), name="audit_known_checkpoint")

@@ -9,8 +9,8 @@ import pytest
 from django.core.management import call_command
 from django.db import IntegrityError, connection, transaction
 
-from monitoring import audit, triggers
-from monitoring.models import AppendOnlyError, AuditLog
+from monitoring import audit, sealer, triggers
+from monitoring.models import AppendOnlyError, AuditCheckpoint, AuditLog, AuditSeal
 from monitoring.triggers import AUDIT_TABLE
 
 on_sqlite = pytest.mark.skipif("connection.vendor != 'sqlite'")
@@ -130,6 +130,33 @@ def test_the_orm_refuses_when_an_entry_is_saved_under_a_used_key(entry):
         AuditLog(pk=entry.pk, action="x.y", actor_kind="system").save()
 
     assert rows() == [("bot.created", "first")]
+
+
+@pytest.mark.parametrize("model", [AuditSeal, AuditCheckpoint])
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        lambda rows: rows.update(sequence=9),
+        lambda rows: rows.delete(),
+        lambda rows: rows.bulk_update(list(rows), ["sequence"]),
+        lambda rows: rows.first().save(),
+        lambda rows: rows.first().delete(),
+    ],
+)
+def test_the_orm_refuses_when_seals_and_checkpoints_are_changed(entry, model, attempt):
+    sealer.run()
+
+    with pytest.raises(AppendOnlyError):
+        attempt(model.objects.all())
+
+
+@pytest.mark.parametrize("table", [table for table in triggers.TABLES if table != AUDIT_TABLE])
+def test_the_database_refuses_when_seals_and_checkpoints_are_changed(entry, table):
+    sealer.run()
+
+    refused(f"UPDATE {table} SET sequence = sequence")
+    refused(f"DELETE FROM {table}")
+    refused(f"TRUNCATE {table}" if connection.vendor == "postgresql" else f"REPLACE INTO {table} SELECT * FROM {table}")
 
 
 def test_no_trigger_is_missing_when_migrated(db):
