@@ -6,7 +6,7 @@ For the sealer, the verifier and exports, which read millions. A row is a list i
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from django.db import connection
@@ -33,13 +33,23 @@ def columns(alias: str) -> str:
     return ", ".join(special.get(name, "{0}." + name).format(alias) for name in verifier.SEALED)
 
 
-def values(row: Iterable[Any]) -> list[Any]:
-    """A raw row of ``columns`` as canonical values."""
+def reader() -> Callable[[Sequence[Any]], list[Any]]:
+    """What makes canonical values of a raw row of ``columns``. Ask once, not for each row."""
+    return _from_sqlite if connection.vendor == "sqlite" else _from_postgresql
+
+
+def _from_postgresql(row: Sequence[Any]) -> list[Any]:
     found = list(row)
     text = found[CHANGES]
     found[CHANGES] = {} if text == "{}" else _load(text)
-    if connection.vendor == "sqlite":
-        found[0], found[1] = uuid_text(found[0]), _sqlite_time(found[1])
+    return found
+
+
+def _from_sqlite(row: Sequence[Any]) -> list[Any]:
+    found = _from_postgresql(row)
+    at = found[1]  # 2026-01-31 08:00:00[.123456], in UTC
+    found[1] = f"{at[:10]}T{at[11:]}Z" if len(at) == 26 else f"{at[:10]}T{at[11:19]}.000000Z"
+    found[0] = uuid_text(found[0])
     return found
 
 
@@ -60,10 +70,4 @@ def read(entry_id: str) -> list[Any] | None:
         sql = f"SELECT {columns('a')} FROM {AUDIT_TABLE} a WHERE a.id = %s"  # noqa: S608  (our own names)
         cursor.execute(sql, [database_id(entry_id)])
         row = cursor.fetchone()
-    return values(row) if row else None
-
-
-def _sqlite_time(text: str) -> str:
-    """SQLite keeps ``2026-01-31 08:00:00[.123456]``, in UTC."""
-    moment = str(text).replace(" ", "T")
-    return f"{moment}Z" if len(moment) == 26 else f"{moment[:19]}.000000Z"
+    return reader()(row) if row else None

@@ -137,7 +137,8 @@ def _waiting(most: int) -> list[Waits]:
     with connection.cursor() as cursor:
         cursor.execute(sql)
         rows = cursor.fetchall()
-    return [(entries.uuid_text(row[0]), None if row[1] is None else entries.values(row[1:])) for row in rows]
+    read = entries.reader()
+    return [(entries.uuid_text(row[0]), None if row[1] is None else read(row[1:])) for row in rows]
 
 
 def _seals(waits: list[Waits], sequence: int, previous: str) -> list[Seal]:

@@ -165,10 +165,10 @@ def _is_ours(key: bytes, stored: str, mark: str) -> bool:
 
 def chain(after: int = -1) -> Iterator[Link]:
     """Seals in order with their entries in canonical form (None: gone), read in short statements."""
-    values_of, uuid_text = entries.values, entries.uuid_text
+    read, uuid_text = entries.reader(), entries.uuid_text
     for rows in _chunks(after):
         for row in rows:
-            entry = None if row[SEAL_COLUMNS] is None else values_of(row[SEAL_COLUMNS:])
+            entry = None if row[SEAL_COLUMNS] is None else read(row[SEAL_COLUMNS:])
             yield row[0], uuid_text(row[1]), row[2], row[3], row[4], entry
 
 
