@@ -13,6 +13,7 @@ from typing import Any, Final
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connection, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.utils.translation import gettext as _
 
 from monitoring.triggers import TABLES
 
@@ -65,4 +66,5 @@ def excess() -> list[str]:
         tables = ", ".join(row[0] for row in cursor.fetchall())
     if not tables:
         return []
-    return [f"The site's own database role may change {tables}: set DATABASE_OWNER_URL (docs/audit.md)."]
+    text = _("The site's own database role may change %(tables)s: set DATABASE_OWNER_URL (docs/audit.md).")
+    return [text % {"tables": tables}]

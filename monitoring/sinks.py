@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from monitoring import signing
 from monitoring.alerts import close_alert, open_alert
@@ -161,11 +162,13 @@ def complaints() -> list[str]:
     for sink in configured():
         state = states.get(sink.name)
         if state and state.failing_since:
-            found.append(f"{sink.name} takes no copies since {state.failing_since:%Y-%m-%d %H:%M} UTC: {state.error}")
+            text = _("%(sink)s takes no copies since %(since)s UTC: %(error)s")
+            since = f"{state.failing_since:%Y-%m-%d %H:%M}"
+            found.append(text % {"sink": sink.name, "since": since, "error": state.error})
         elif newest and (state is None or state.copied_through == 0):
-            found.append(f"{sink.name} has no copy yet")
+            found.append(_("%(sink)s has no copy yet.") % {"sink": sink.name})
     if not any(isinstance(sink, HttpsSink | SyslogSink) for sink in configured()):
-        found.append("All copies lie on this machine: name a sink on another host in AUDIT_SINKS.")
+        found.append(_("All copies lie on this machine: name a sink on another host in AUDIT_SINKS."))
     return found
 
 
@@ -177,7 +180,7 @@ _newest_sent: dict[str, int] = {}  # of this process: the table may be edited, t
 def copy_all() -> None:
     """Give every sink what it lacks. For the scheduler; a repeat does no harm."""
     for sink in configured():
-        state, _made = AuditSink.objects.get_or_create(name=sink.name)
+        state, _is_new = AuditSink.objects.get_or_create(name=sink.name)
         try:
             _copy(sink, state)
         except Exception as error:  # noqa: BLE001  (the outermost loop: whatever is wrong with one, the others get theirs)

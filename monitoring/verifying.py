@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 
 from django.db import connection
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from monitoring import audit, entries, grants, marks, retention, signing, sinks, triggers, verifier
 from monitoring.models import AuditCheckpoint, AuditLog, AuditSeal, AuditWaiting
@@ -228,8 +229,11 @@ def _look_at_waiting(report: Report) -> None:
     if first:
         report.waiting_since = AuditLog.objects.filter(pk=first.pk).values_list("created_at", flat=True).first()
     if report.waiting_since and timezone.now() - report.waiting_since > GRACE:
-        text = f"{report.waiting} entries wait for their seal, since {report.waiting_since:%Y-%m-%d %H:%M:%S} UTC:"
-        report.warnings.append(f"{text} is the scheduler running? They are not proven yet.")
+        text = _(
+            "%(count)s entries wait for their seal since %(since)s UTC and are not proven: does the scheduler run?"
+        )
+        since = f"{report.waiting_since:%Y-%m-%d %H:%M:%S}"
+        report.warnings.append(text % {"count": report.waiting, "since": since})
 
 
 def _look_at_protection(report: Report) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime, time, timedelta
 from typing import Any
 
@@ -17,28 +18,36 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 from monitoring import selecting
 
 
-class ActionFilter(TextFilter):
+class WordsFilter(TextFilter):
+    """A field to type into; the title alone is its label."""
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        form = self.form_class(name=self.parameter_name, label=self.title, data={self.parameter_name: self.value()})
+        yield {"form": form}
+
+
+class ActionFilter(WordsFilter):
     title, parameter_name = _("action (bot.created, or bot. for all that begins so)"), "action"
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
         return selecting.by_action(queryset, self.value()) if self.value() else queryset
 
 
-class ActorFilter(TextFilter):
+class ActorFilter(WordsFilter):
     title, parameter_name = _("person or client (name or id)"), "actor"
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
         return selecting.by_actor(queryset, self.value()) if self.value() else queryset
 
 
-class TargetFilter(TextFilter):
+class TargetFilter(WordsFilter):
     title, parameter_name = _("target (name, id or kind)"), "target"
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
         return selecting.by_target(queryset, self.value()) if self.value() else queryset
 
 
-class AddressFilter(TextFilter):
+class AddressFilter(WordsFilter):
     title, parameter_name = _("address"), "address"
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
@@ -52,7 +61,7 @@ class DayForm(forms.Form):
         self.fields[name] = forms.CharField(label=label, required=False, widget=widget)
 
 
-class DayFilter(TextFilter):
+class DayFilter(WordsFilter):
     form_class = DayForm
 
     def midnight(self, days: int = 0) -> datetime | None:

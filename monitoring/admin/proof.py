@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.translation import gettext as _
 
-from monitoring import retention, sealer, signing, sinks, verifying
+from monitoring import grants, retention, sealer, signing, sinks, verifying
 from monitoring.models import AuditCheckpoint, AuditSink
 
 BUDGET_S: Final = 25.0  # of a request; a longer log is for the command
@@ -36,7 +36,7 @@ def page(request: HttpRequest, site: Any) -> HttpResponse:
         "waiting": int(sealer.waiting()),
         "fingerprint": signing.grouped(signing.signer().fingerprint),
         "sinks": _sinks(),
-        "complaints": sinks.complaints(),
+        "complaints": report.warnings if report else [*grants.excess(), *sinks.complaints()],
         "purge": retention.last_purge(),
     }
     return render(request, "monitoring/proof.html", context)
