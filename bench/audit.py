@@ -27,7 +27,7 @@ from scripts import servers
 
 NAME = "audit"
 REPORTS, TRIALS = ROOT / "docs" / "benchmarks", ROOT / "var" / "bench"
-FULL, QUICK = (200_000, 2_000), (20_000, 400)  # entries, changes
+FULL, QUICK = (100_000, 1_000), (20_000, 400)  # entries, changes
 SHOWN = ("PATH", "HOME", "LANG")
 
 

@@ -45,3 +45,10 @@ def test_the_events_are_for_who_may_read_the_log(browser_of: Any):
     question = answered()
 
     assert "What the audit log tells" not in browser_of("operator").get(conversation_page(question)).text
+
+
+def test_a_question_that_was_edited_afterwards_is_marked(browser_of):
+    question = answered()
+    Message.objects.filter(pk=question.pk).update(text="Where is the exit?")
+
+    assert "The text is not the one that was said." in browser_of("auditor").get(conversation_page(question)).text
