@@ -6,7 +6,11 @@ from uuid import UUID
 
 from celery import shared_task
 
+<<<<<<< HEAD
 from bots import connections, costs, doorbell, pushes, sweeping, tidying, turns, unfinished
+=======
+from bots import connections, doorbell, pushes, recording, sweeping, turns
+>>>>>>> audit
 from bots import workers as workers  # its signal handlers belong to every worker process
 from integrations import quota
 
@@ -36,6 +40,13 @@ def sweep() -> None:
     for conversation_id in sweeping.due_pushes():
         if room.takes(sweeping.DELIVERY):
             doorbell.ring(conversation_id, sweeping.DELIVERY, needs_answer=False)
+
+
+@shared_task(queue="default")
+def record_turns() -> None:
+    """Write into the audit log what bots have done since the last time."""
+    connections.freshen()
+    recording.catch_up()
 
 
 @shared_task(queue="default")
