@@ -12,3 +12,6 @@ class MonitoringConfig(AppConfig):
 
     def ready(self) -> None:
         from monitoring import checks  # noqa: F401  (registers the system checks; needs loaded settings)
+        from monitoring.doctor import ground
+
+        ground.register()

@@ -15,6 +15,7 @@ from monitoring import logs
 
 EMBEDDED = environment.is_embedded()
 DATA_DIR = environment.data_dir()
+ENV_FILE = BASE_DIR / ".env"
 DEBUG = env("DEBUG")
 SECRET_KEY = environment.secret("SECRET_KEY", "secret-key", environment.new_secret_key)
 FIELD_ENCRYPTION_KEYS = environment.encryption_keys()
@@ -235,8 +236,9 @@ CACHES = {
     )
 }
 
+LOG_DIR = env("LOG_DIR")
 try:
-    LOGGING = logs.config(env("LOG_FORMAT"), env("LOG_LEVEL"), env("LOG_DIR") or None)
+    LOGGING = logs.config(env("LOG_FORMAT"), env("LOG_LEVEL"), LOG_DIR or None)
 except ValueError as error:
     raise ImproperlyConfigured(str(error)) from None
 UNFOLD = admin_look.UNFOLD
