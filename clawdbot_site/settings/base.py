@@ -238,7 +238,7 @@ CACHES = {
 
 LOG_DIR = env("LOG_DIR")
 try:
-    LOGGING = logs.config(env("LOG_FORMAT"), env("LOG_LEVEL"), LOG_DIR or None)
+    LOGGING = logs.config(env("LOG_FORMAT"), env("LOG_LEVEL"), LOG_DIR or None, env("LOG_ROTATION"))
 except ValueError as error:
     raise ImproperlyConfigured(str(error)) from None
 UNFOLD = admin_look.UNFOLD
