@@ -10,11 +10,12 @@
 #   --host NAME        the name people and platforms reach the site by (first run; default: this machine's name)
 #   --cert, --key      its certificate (whole chain) and key; without: a self-signed one, to be replaced
 #   --no-nginx         TLS ends somewhere else
-#   --gpu              local models: torch, and a GPU worker for the queue `inference`
+#   --gpu              local models: torch (its CPU build without an NVIDIA driver), and a worker for the queue `inference`
 #   --scan             a weekly scan of the installed packages for known holes
 #
 # Honoured: PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, PIP_TRUSTED_HOST, HTTPS_PROXY, HTTP_PROXY, NO_PROXY, TORCH_INDEX (remembered for
-# upgrades in /etc/clawdbot/install.env), DATABASE_URL and REDIS_URL (first run: servers elsewhere; else both are installed here).
+# upgrades in /etc/clawdbot/install.env); at the first run DATABASE_URL and REDIS_URL (servers elsewhere; else both are installed
+# here), MODEL_ENDPOINT, MODEL_API_KEY and MODEL_NAME (the service that answers).
 set -euo pipefail
 
 HOME_DIR=/opt/clawdbot
@@ -25,6 +26,7 @@ INSTALL_ENV=$CONFIG_DIR/install.env
 UNIT_DIR=/etc/systemd/system
 SOURCE=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 TORCH=torch==2.13.0
+CPU_INDEX=https://download.pytorch.org/whl/cpu
 REMEMBERED=(PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST HTTPS_PROXY HTTP_PROXY NO_PROXY TORCH_INDEX)
 
 HOST="" CERT="" KEY="" WITH_NGINX=yes WITH_GPU="" WITH_SCAN="" ACTION=install CHANGED="" PYTHON=""
@@ -190,6 +192,7 @@ install_python_packages() {
   "$HOME_DIR/.venv/bin/pip" install --quiet --disable-pip-version-check --no-input --require-hashes -r "$wanted" ||
     fail "pip failed (see above). A mirror: PIP_INDEX_URL=https://…/simple, a proxy: HTTPS_PROXY=http://…; then run this again"
   if [ -n "$WITH_GPU" ]; then
+    [ -n "${TORCH_INDEX:-}" ] || [ -e /proc/driver/nvidia/version ] || TORCH_INDEX=$CPU_INDEX
     "$HOME_DIR/.venv/bin/pip" install --quiet --disable-pip-version-check --no-input ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "$TORCH"
   fi
   echo "$digest" >"$stamp"
@@ -251,6 +254,7 @@ make_settings() {
     make_redis "$password"
     redis=redis://:$password@127.0.0.1:6379/0
   fi
+  [ -n "${MODEL_ENDPOINT:-}$WITH_GPU" ] || say "No model yet: enter a service in the admin (Models), or install with --gpu for local ones."
   put 600 root:root "$ENV_FILE" <<EOF
 # ClawdBot's settings. All names: $HOME_DIR/docs/settings.md. After a change: systemctl restart clawdbot
 DJANGO_SETTINGS_MODULE=clawdbot_site.settings.production
@@ -267,6 +271,10 @@ LOG_ROTATION=external
 #LOG_DIR=/var/log/clawdbot
 # Outgoing calls through a proxy, like http://10.0.0.2:3128
 ${HTTPS_PROXY:+OUTBOUND_PROXY=$HTTPS_PROXY}
+# The model service that the demo bot asks
+${MODEL_ENDPOINT:+MODEL_ENDPOINT=$MODEL_ENDPOINT}
+${MODEL_API_KEY:+MODEL_API_KEY=$MODEL_API_KEY}
+${MODEL_NAME:+MODEL_NAME=$MODEL_NAME}
 EOF
   changed settings "wrote $ENV_FILE. Keep a copy of its SECRET_KEY and FIELD_ENCRYPTION_KEYS apart from the database's backups"
 }
