@@ -25,7 +25,7 @@ LOOK_S: Final = 0.05
 QUIET_LOOKS: Final = 3  # what has been sent to us and not been read yet shows itself within these
 
 
-class GracefulServer(Server):  # type: ignore[misc]  # untyped
+class GracefulServer(Server):
     """``finish_requests`` and ``end`` may be called from any thread while ``run`` runs in the main one."""
 
     is_finishing = False
@@ -33,6 +33,7 @@ class GracefulServer(Server):  # type: ignore[misc]  # untyped
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._ports: list[Any] = []
+        self.connections: dict[Any, dict[str, Any]] = {}
 
     def listen_success(self, port: Any) -> None:
         self._ports.append(port)

@@ -12,4 +12,5 @@ def register() -> None:
     doctor.register("broker", machine.broker, needs_database=False)
     doctor.register("site", machine.site, needs_database=False)
     doctor.register("disk", machine.disk, needs_database=False)
+    doctor.register("backup", machine.backups, needs_database=False)
     doctor.register("audit", machine.audit_sinks, needs_database=False)

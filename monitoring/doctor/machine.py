@@ -11,9 +11,11 @@ from urllib.parse import urlsplit
 import httpx
 import redis
 from django.conf import settings
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from monitoring import health
+from monitoring.backups import folder
 from monitoring.doctor import Finding, Level
 
 GIB = 1024**3
@@ -60,17 +62,17 @@ def site_host() -> str:
 
 def disk() -> Iterator[Finding]:
     folders = [Path(settings.DATA_DIR), *([Path(settings.LOG_DIR)] if settings.LOG_DIR else [])]
-    for folder in folders:
-        yield from _folder(folder)
+    for path in folders:
+        yield from _room(path)
 
 
-def _folder(folder: Path) -> Iterator[Finding]:
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        what = _("%(path)s is no folder that this user may write into.") % {"path": folder}
+def _room(path: Path) -> Iterator[Finding]:
+    if not path.is_dir() or not os.access(path, os.W_OK):
+        what = _("%(path)s is no folder that this user may write into.") % {"path": path}
         yield Finding("failed", what, _("Make it, and give it to the user that runs ClawdBot."))
         return
-    usage = shutil.disk_usage(folder)
-    free = _("%(free)s GiB are free on the disk of %(path)s.") % {"free": round(usage.free / GIB, 1), "path": folder}
+    usage = shutil.disk_usage(path)
+    free = _("%(free)s GiB are free on the disk of %(path)s.") % {"free": round(usage.free / GIB, 1), "path": path}
     fix = _("Free some space, or make the disk larger: a full disk stops the site.")
     if usage.free < TOO_LITTLE_BYTES:
         yield Finding("failed", free, fix)
@@ -78,6 +80,17 @@ def _folder(folder: Path) -> Iterator[Finding]:
         yield Finding("warning", free, fix)
     else:
         yield Finding("ok", free)
+
+
+def backups() -> Iterator[Finding]:
+    made_at = folder.last_made_at()
+    fix = _("Run it every day, onto another disk: python manage.py backup --output FOLDER")
+    if made_at is None:
+        yield Finding("warning", _("No backup was made of this site."), fix)
+        return
+    age = timezone.now() - made_at
+    what = _("The last backup is %(hours)s hours old.") % {"hours": int(age.total_seconds() // 3600)}
+    yield Finding("warning", what, fix) if folder.is_old(made_at) else Finding("ok", what)
 
 
 def audit_sinks() -> Iterator[Finding]:
