@@ -342,7 +342,7 @@ install_nginx() {
   service_is reload nginx
 }
 
-UNITS=(clawdbot.socket clawdbot.service clawdbot-worker.service clawdbot-beat.service clawdbot-listen.service)
+UNITS=(clawdbot.socket clawdbot.service clawdbot-worker.service clawdbot-beat.service clawdbot-listen.service clawdbot-backup.timer)
 
 start() {
   [ -z "$WITH_SCAN" ] || UNITS+=(clawdbot-scan.timer)

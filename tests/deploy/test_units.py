@@ -59,7 +59,8 @@ def test_every_unit_runs_without_rights_and_starts_again(unit: Path) -> None:
     text = unit.read_text()
 
     assert "\nUser=clawdbot\n" in text
-    if unit.name == "clawdbot-scan.service":
+    if "\nType=oneshot\n" in text:
+        assert unit.with_suffix(".timer").exists()
         return
     assert "\nRestart=always\n" in text
     assert ("\nPartOf=clawdbot.service\n" in text) == (unit.name != "clawdbot.service")
