@@ -6,11 +6,7 @@ from uuid import UUID
 
 from celery import shared_task
 
-<<<<<<< HEAD
-from bots import connections, costs, doorbell, pushes, sweeping, tidying, turns, unfinished
-=======
-from bots import connections, doorbell, pushes, recording, sweeping, turns
->>>>>>> audit
+from bots import connections, costs, doorbell, pushes, recording, sweeping, tidying, turns, unfinished
 from bots import workers as workers  # its signal handlers belong to every worker process
 from integrations import quota
 

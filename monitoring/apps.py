@@ -12,6 +12,8 @@ class MonitoringConfig(AppConfig):
 
     def ready(self) -> None:
         from monitoring import checks, metrics, sealer  # checks registers itself; all need loaded settings
+        from monitoring.doctor import ground
 
         assert checks
         metrics.register_gauge("clawdbot_audit_unsealed", sealer.waiting)
+        ground.register()

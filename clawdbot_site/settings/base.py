@@ -15,6 +15,7 @@ from monitoring import logs
 
 EMBEDDED = environment.is_embedded()
 DATA_DIR = environment.data_dir()
+ENV_FILE = BASE_DIR / ".env"
 DEBUG = env("DEBUG")
 SECRET_KEY = environment.secret("SECRET_KEY", "secret-key", environment.new_secret_key)
 FIELD_ENCRYPTION_KEYS = environment.encryption_keys()
@@ -221,12 +222,10 @@ CELERY_BEAT_MAX_LOOP_INTERVAL = 2
 CELERY_TIMEZONE = TIME_ZONE
 CELERY_BEAT_SCHEDULE = {
     "sweep": {"task": "bots.tasks.sweep", "schedule": 2.0, "options": {"expires": 2.0}},
-<<<<<<< HEAD
     "close cards": {"task": "bots.tasks.close_cards", "schedule": 60.0, "options": {"expires": 60.0}},
     "tidy": {"task": "bots.tasks.tidy", "schedule": 3600.0, "options": {"expires": 600.0}},
     "check models": {"task": "inference.tasks.check_models", "schedule": 60.0, "options": {"expires": 60.0}},
     "count costs": {"task": "bots.tasks.count_costs", "schedule": 300.0, "options": {"expires": 300.0}},
-=======
     "record what bots did": {"task": "bots.tasks.record_turns", "schedule": 10.0, "options": {"expires": 10.0}},
     "seal the audit log": {"task": "monitoring.tasks.seal", "schedule": 2.0, "options": {"expires": 2.0}},
     "copy audit checkpoints": {
@@ -235,7 +234,6 @@ CELERY_BEAT_SCHEDULE = {
         "options": {"expires": 5.0},
     },
     "purge the audit log": {"task": "monitoring.tasks.purge", "schedule": 86_400.0, "options": {"expires": 3600.0}},
->>>>>>> audit
     "review quotas": {"task": "bots.tasks.review_quotas", "schedule": 3600.0, "options": {"expires": 600.0}},
 }
 CHANNEL_LAYERS = {
@@ -258,8 +256,9 @@ CACHES = {
     )
 }
 
+LOG_DIR = env("LOG_DIR")
 try:
-    LOGGING = logs.config(env("LOG_FORMAT"), env("LOG_LEVEL"), env("LOG_DIR") or None)
+    LOGGING = logs.config(env("LOG_FORMAT"), env("LOG_LEVEL"), LOG_DIR or None, env("LOG_ROTATION"))
 except ValueError as error:
     raise ImproperlyConfigured(str(error)) from None
 UNFOLD = admin_look.UNFOLD

@@ -76,6 +76,7 @@ env = Environment(
     OUTBOUND_ALLOWED_NETWORKS=(list, []),  # private networks that outgoing calls may reach
     EMAIL_URL=(str, ""),
     LOG_DIR=(str, ""),
+    LOG_ROTATION=(str, "daily"),  # daily: by ourselves; external: by logrotate
     LOG_FORMAT=(str, "console"),  # console or json
     LOG_LEVEL=(str, "INFO"),
     LANGUAGE_CODE=(str, ""),

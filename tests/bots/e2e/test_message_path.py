@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +21,7 @@ from integrations.feishu.crypto import encrypt, event_signature
 from tests.bots.documents import samples
 from tests.integrations.feishu.fake_feishu import FakeFeishu
 from tests.servers.model_service import ModelService, Script
-from tests.servers.site import Site, create, random_name, until
+from tests.servers.site import ROOT, Site, create, random_name, until
 
 
 class Talk:
@@ -212,6 +214,17 @@ def test_simulate_sends_a_text_with_a_picture_shows_the_reply_and_cleans_up(
     assert "Hello simulated" in shown.partition("bot > ")[2]
     with site.rest() as rest:
         assert [c for c in rest.get("credentials/").json()["results"] if "simulation" in c["name"]] == []
+
+
+def test_doctor_finds_a_worker_for_each_queue(site: Site) -> None:
+    command = [sys.executable, "manage.py", "doctor", "--json"]
+    shown = subprocess.run(command, cwd=ROOT, env=site.env, capture_output=True, text=True, timeout=120, check=False)
+
+    found = json.loads(shown.stdout)["findings"]
+    told = {one["what"]: one["level"] for one in found if one["check"] in ("broker", "workers", "scheduler", "site")}
+    assert set(told.values()) == {"ok"}
+    queues = ["1 workers listen to the queue inference.", "1 workers listen to the queue delivery."]
+    assert [what in told for what in queues] == ["REDIS_URL" in site.env] * 2
 
 
 def test_every_process_ends_soon_when_told_to(site: Site, feishu: FakeFeishu) -> None:
