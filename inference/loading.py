@@ -14,6 +14,7 @@ from inference.models import LanguageModel
 
 DEMO_PATH = Path(__file__).parent / "demo" / "model"
 TINY_BYTES = 64 * 1024 * 1024  # below it, threads cost more than they bring
+WAITING_SHARE = 4  # as many more may wait for each answer under way
 LOCAL = "inference.engines.local"
 
 
@@ -29,7 +30,7 @@ def build(model: LanguageModel) -> Engine:
 def _local(model: LanguageModel) -> Engine:
     try:
         # By name: a site that uses remote models only has no torch installed, and never imports it.
-        loading, engines = (import_module(f"{LOCAL}.{name}") for name in ("model", "engine"))
+        loading, limits, engines = (import_module(f"{LOCAL}.{name}") for name in ("model", "limits", "engine"))
     except ModuleNotFoundError as error:
         raise EngineDown(
             f"Local models need {error.name}: install requirements/gpu.txt and torch (docs/models.md), "
@@ -37,8 +38,11 @@ def _local(model: LanguageModel) -> Engine:
         ) from None
     engine: Engine = engines.LocalEngine(
         loading.load_model(model.path),
-        max_context_tokens=model.max_context_tokens,
-        max_waiting=model.max_concurrency,
+        limits.EngineLimits(
+            max_running=model.max_concurrency,
+            max_waiting=WAITING_SHARE * model.max_concurrency,
+            max_context_tokens=model.max_context_tokens,
+        ),
         torch_threads=1 if _size_bytes(Path(model.path)) < TINY_BYTES else None,
     )
     return engine
