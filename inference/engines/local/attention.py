@@ -14,8 +14,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 
 NAME = "clawd"
 
-_HARMLESS = {"position_ids", "use_cache", "output_attentions", "output_hidden_states", "return_dict", "is_causal"}
-_HARMLESS |= {"cache_position", "logits_to_keep", "num_items_in_batch"}
+_HARMLESS = {"position_ids", "cache_position", "use_cache", "is_causal", "return_dict"}
 
 
 class UnknownAttention(Exception):
@@ -53,7 +52,7 @@ def clawd_attention(
     **others: Any,
 ) -> tuple[Tensor, None]:
     """transformers calls it in each attention layer: [1, heads, tokens, size] -> [1, tokens, heads, size]."""
-    if unknown := [name for name, given in others.items() if given is not None and name not in _HARMLESS]:
+    if unknown := [name for name, given in others.items() if name not in _HARMLESS and not _is_off(given)]:
         raise UnknownAttention(f"its attention has {', '.join(sorted(unknown))}")
     if step is None or query.shape[0] != 1 or dropout:
         raise UnknownAttention("its attention is not called as that of a causal language model")
@@ -67,6 +66,10 @@ def clawd_attention(
         softcap=softcap,
     )
     return out[None], None
+
+
+def _is_off(option: Any) -> bool:
+    return option is None or option is False
 
 
 AttentionInterface.register(NAME, clawd_attention)

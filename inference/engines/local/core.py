@@ -33,6 +33,7 @@ class Core(Protocol):
     @property
     def host_s(self) -> float:
         """What the last step cost besides the model."""
+
     def add(self, sequence: Sequence) -> None: ...
     def step(self) -> list[Event]: ...
 

@@ -63,7 +63,9 @@ class LocalEngine(Engine):
             raise BadRequest("this model does not read pictures")
         prompt = self._prompts.build(request.messages, request.sampling.max_new_tokens)
         sequence = self._sequence(request, prompt)
-        sequence.listener = reply = LocalReply(request, self._roster, sequence, self._writer(request, prompt), self._meters)
+        sequence.listener = reply = LocalReply(
+            request, self._roster, sequence, self._writer(request, prompt), self._meters
+        )
         self._enter(reply)
         self._loop.add(sequence)
         return reply

@@ -95,13 +95,18 @@ class EngineLoop:
         del broken
         self.restarts += 1
         self._crashed_at.append(time.monotonic())
-        self.core = None if self._crashes_too_often() else self._rebuilt()
-        for sequence in waiting if self.core else ():
-            self.core.add(sequence)
-        if self.core is None:
-            logger.critical("the engine gives up; only a new process can help", extra={"reason": reason})
-            self.has_given_up = True
-            self._fail(waiting, reason)
+        fresh = None if self._crashes_too_often() else self._rebuilt()
+        if fresh is None:
+            self._give_up(waiting, reason)
+            return
+        for sequence in waiting:
+            fresh.add(sequence)
+        self.core = fresh
+
+    def _give_up(self, waiting: list[Sequence], reason: str) -> None:
+        logger.critical("the engine gives up; only a new process can help", extra={"reason": reason})
+        self.has_given_up = True
+        self._fail(waiting, reason)
 
     def _crashes_too_often(self) -> bool:
         return len(self._crashed_at) == MAX_CRASHES and time.monotonic() - self._crashed_at[0] < WITHIN_S

@@ -83,7 +83,7 @@ class PagePool:
         sequence.indexed = complete
 
     def forget(self, sequence: Sequence) -> list[int]:
-        """Something is wrong with what this sequence wrote: let nobody share it. Returns the pages it has for itself."""
+        """What this sequence wrote is wrong: let nobody share it. Returns the pages that it has for itself."""
         own = [page for page in sequence.pages if self._holders[page] == 1]
         for page in own:
             self._unindex(page)

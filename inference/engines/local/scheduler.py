@@ -19,7 +19,7 @@ Plan = list[Row]
 
 
 class Scheduler:
-    """One thread's. A step is ``plan``, then ``advance`` when it was launched, then ``absorb`` when its ids are known."""
+    """One thread's. A step is ``plan``, ``advance`` when it was launched, and ``absorb`` when its ids are known."""
 
     def __init__(self, pool: PagePool, limits: EngineLimits) -> None:
         self.waiting: deque[Sequence] = deque()

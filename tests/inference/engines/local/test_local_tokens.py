@@ -1,4 +1,4 @@
-"""The tokens of the paged core are those of plain ``generate``, whatever runs beside, comes late, leaves, or gives way."""
+"""The paged core gives the tokens of plain ``generate``, whatever runs beside, comes late, leaves, or gives way."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from inference.engines.local.limits import EngineLimits
 from inference.engines.local.sequence import Event, Sequence
 from tests.inference.engines.local import tiny
 
-TIGHT = EngineLimits(max_running=8, kv_cache_pages=24, prefill_tokens=48, max_context_tokens=320)
+TIGHT = EngineLimits(max_running=8, kv_cache_pages=21, prefill_tokens=48, max_context_tokens=320)
 
 
 @pytest.fixture(autouse=True)
