@@ -61,7 +61,11 @@ class Runner:
             slots = [row.sequence.slot for row in batch.rows if row.start == len(row.sequence.tokens)]
             ids[batch.unknown] = self._last_ids[slots].clamp(min=0)
         keep = torch.tensor(batch.keep, dtype=torch.int64, device=self._device)
-        return self._adapter.forward(ids, batch.positions, keep, self._make_step(self._cache, batch))
+        step = self._make_step(self._cache, batch)
+        if batch.picture is None:
+            return self._adapter.forward(ids, batch.positions, keep, step)
+        positions, seen = batch.picture.for_tokens(len(ids), self._device)
+        return self._adapter.forward(ids, positions, keep, step, **seen)
 
     def _sampled(self, logits: Tensor, batch: Batch) -> Tensor:
         ids = sample(logits, choices_of(batch.sampled, self._device))

@@ -121,7 +121,7 @@ class Scheduler:
                 break
             if not sequence.is_running and not self._admit(sequence):
                 continue
-            if self._needs_picture(sequence):
+            if sequence.needs_picture:
                 if is_first and not rows:
                     return self._whole(sequence)
             elif row := self._chunk(sequence, budget):
@@ -150,9 +150,6 @@ class Scheduler:
 
     # -- pictures: their prompt is computed in one go, alone ------------------------------------------------------
 
-    def _needs_picture(self, sequence: Sequence) -> bool:
-        return sequence.picture is not None and sequence.computed < sequence.picture.end
-
     def _whole(self, sequence: Sequence) -> Plan:
         if not self._pool.extend(sequence, pages_for(len(sequence.tokens))):
             return []
@@ -174,7 +171,7 @@ class Scheduler:
 
     def _adopt(self, sequence: Sequence) -> bool:
         self._pool.adopt(sequence, self._pool.match(sequence))  # first: what is shared must not be counted as free
-        if self._needs_picture(sequence):
+        if sequence.needs_picture:
             self._pool.release(sequence)  # the model sees pictures only from the start
         if pages_for(len(sequence.tokens) + 1) - len(sequence.pages) <= self._pool.available:
             return True
