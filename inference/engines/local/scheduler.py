@@ -28,6 +28,7 @@ class Scheduler:
         self.prefix_hit_tokens = 0
         self._pool = pool
         self._limits = limits
+        self._has_shown = False  # the last step was a picture's
         self._free_slots = list(range(limits.max_running))[::-1]
         self._may_admit = True
 
@@ -96,8 +97,14 @@ class Scheduler:
     # -- rows ---------------------------------------------------------------------------------------------------
 
     def _rows(self, now: float) -> Plan:
-        rows = self._next_tokens()
-        return rows + self._prompts(now, self._limits.prefill_tokens, is_first=not rows)
+        singles = self._next_tokens()
+        if not self._has_shown and (row := self._picture(now)):
+            self._has_shown = True
+            return [row]
+        rows = singles + self._prompts(now, self._limits.prefill_tokens)
+        is_pictures_turn = self._has_shown and not rows
+        self._has_shown = False
+        return self._rows(now) if is_pictures_turn else rows
 
     def _next_tokens(self) -> Plan:
         rows = []
@@ -114,26 +121,24 @@ class Scheduler:
                 return False
         return True
 
-    def _prompts(self, now: float, budget: int, *, is_first: bool) -> Plan:
+    def _prompts(self, now: float, budget: int) -> Plan:
         rows: Plan = []
         for sequence in self._candidates(now):
             if budget <= 0:
                 break
             if not sequence.is_running and not self._admit(sequence):
                 continue
-            if sequence.needs_picture:
-                if is_first and not rows:
-                    return self._whole(sequence)
-            elif row := self._chunk(sequence, budget):
+            if row := self._chunk(sequence, budget):
                 rows.append(row)
                 budget -= row.count
         return rows
 
-    def _candidates(self, now: float) -> list[Sequence]:
+    def _candidates(self, now: float, *, picture: bool = False) -> list[Sequence]:
         """Who waited too long, by age; then the shortest first."""
         begun = [s for s in self.running if s.remaining > 1 and not s.is_written]
         waiting = [s for s in islice(self.waiting, _LOOKED_AT) if not s.in_flight]  # its last token is not known yet
-        return sorted(begun + waiting, key=lambda s: self._rank(s, now))
+        wanted = [s for s in begun + waiting if s.needs_picture == picture]
+        return sorted(wanted, key=lambda s: self._rank(s, now))
 
     def _rank(self, sequence: Sequence, now: float) -> tuple[int, bool, float]:
         has_aged = now - sequence.arrived_at > self._limits.jump_ahead_s
@@ -148,12 +153,15 @@ class Scheduler:
             return None
         return Row(sequence, sequence.computed, count)
 
-    # -- pictures: their prompt is computed in one go, alone ------------------------------------------------------
+    # -- pictures: their prompt is computed in one go and alone; every other step is for the rest -----------------
 
-    def _whole(self, sequence: Sequence) -> Plan:
-        if not self._pool.extend(sequence, pages_for(len(sequence.tokens))):
-            return []
-        return [Row(sequence, 0, sequence.remaining)]
+    def _picture(self, now: float) -> Row | None:
+        for sequence in self._candidates(now, picture=True):
+            if not sequence.is_running and not self._admit(sequence):
+                continue
+            if sequence.needs_picture and self._pool.extend(sequence, pages_for(len(sequence.tokens))):
+                return Row(sequence, 0, sequence.remaining)
+        return None
 
     # -- coming and going -----------------------------------------------------------------------------------------
 

@@ -41,7 +41,7 @@ def plain(folder):
 @pytest.fixture(scope="module")
 def engine(folder):
     loaded = replace(load_model(folder, device="cpu"), end_ids=frozenset())
-    engine = LocalEngine(loaded, EngineLimits(max_running=8, kv_cache_pages=50), torch_threads=1)
+    engine = LocalEngine(loaded, EngineLimits(max_running=8, kv_cache_pages=60), torch_threads=1)
     assert (engine.stats().path, engine.stats().path_reason) == ("paged", "")
     yield engine
     engine.close()
@@ -122,9 +122,9 @@ def test_another_picture_at_the_same_place_shares_nothing_of_it(engine, plain):
 def test_pictures_that_give_way_are_seen_again(folder, plain):
     loaded = load_model(folder, device="cpu")
     builder = PromptBuilder(loaded.tokenizer, 128, vision=vision_of(loaded.model, loaded.image_processor))
-    assembly = assemble(loaded, EngineLimits(max_running=8, kv_cache_pages=5))
+    assembly = assemble(loaded, EngineLimits(max_running=8, kv_cache_pages=6))
     core = assembly.build(lambda events: None)
-    questions = [ChatMessage("user", "what is it?", (image,)) for image in (RED, BLUE, WIDE)]
+    questions = [ChatMessage("user", "what is it, quick brown fox?", (image,)) for image in (RED, BLUE, WIDE)]
     prompts = [builder.build([question], 12) for question in questions]
     sequences = [Sequence(next(ids), prompt.ids, 12, picture=prompt.picture) for prompt in prompts]
 
