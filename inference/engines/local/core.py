@@ -100,12 +100,11 @@ class PagedCore:
         if done is None:
             return []
         ids = done.ids()
+        self.scheduler.share(done.plan)  # before anything ends: what ends keeps its pages no longer
         for sequence, token in zip(done.sampled, ids, strict=True):
             if token == NO_NUMBERS:
                 self._clean(sequence)
-        events = self.scheduler.absorb(done.sampled, ids)
-        self.scheduler.share(done.plan)
-        return events
+        return self.scheduler.absorb(done.sampled, ids)
 
     def _clean(self, sequence: Sequence) -> None:
         if own := self.pool.forget(sequence):

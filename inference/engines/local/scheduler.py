@@ -19,7 +19,7 @@ Plan = list[Row]
 
 
 class Scheduler:
-    """One thread's. A step is ``plan``, ``advance`` when it was launched, and ``absorb`` when its ids are known."""
+    """One thread's. A step is ``plan``, ``advance`` when it was launched, ``share`` and ``absorb`` when it is done."""
 
     def __init__(self, pool: PagePool, limits: EngineLimits) -> None:
         self.waiting: deque[Sequence] = deque()
@@ -66,6 +66,12 @@ class Scheduler:
             row.sequence.computed += row.count
             row.sequence.in_flight += sampled
 
+    def share(self, plan: Plan) -> None:
+        """The step is done: let others use the pages that it filled."""
+        for row in plan:
+            if row.sequence.is_running:
+                self._pool.index(row.sequence)
+
     def absorb(self, sampled: list[Sequence], ids: list[int]) -> list[Event]:
         """``ids`` are the new tokens of these sequences, -1 where the model gave no numbers."""
         events = []
@@ -74,12 +80,6 @@ class Scheduler:
             if not sequence.is_over:
                 events.append(self._absorbed(sequence, token))
         return events
-
-    def share(self, plan: Plan) -> None:
-        """What these rows computed is valid: let others use it."""
-        for row in plan:
-            if row.sequence.is_running:
-                self._pool.index(row.sequence)
 
     def _absorbed(self, sequence: Sequence, token: int) -> Event:
         if token < 0:
