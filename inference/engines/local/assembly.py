@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -66,7 +65,6 @@ class _Paged:
         self.context_tokens = min(context_tokens, self._pages * PAGE_TOKENS)
 
     def build(self) -> PagedCore:
-        gc.collect()  # a cache that broke may still hang in a traceback; there is no room for two
         device, limits = self._loaded.device, self._limits
         cache = KVCache(self._adapter.layers, self._pages, self._loaded.model.dtype, device)
         runner = Runner(
