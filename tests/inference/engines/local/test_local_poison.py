@@ -80,8 +80,7 @@ def test_twelve_poisons_change_no_token_of_the_others(engine):
 def test_each_poison_is_refused_or_ends_once(engine, name):
     try:
         reply = engine.submit(replace(POISON[name], sampling=replace(POISON[name].sampling, stop=("x",))))
-    except InferenceError as error:
-        assert str(error)
+    except InferenceError:
         return
     if name == "more tokens than there are":
         next(iter(reply))
