@@ -33,6 +33,7 @@ class SamplingParams:
     max_new_tokens: int = 1024
     temperature: float | None = None
     top_p: float | None = None
+    top_k: int | None = None
     seed: int | None = None
     stop: tuple[str, ...] = ()
 
@@ -47,6 +48,7 @@ class GenRequest:
     deadline_s: float | None = None  # seconds from submit
     cache_scope: str = ""
     first_token_s: float | None = None  # how long to wait for the first token at most, where another model can answer
+    priority: int = 0  # the higher goes first where an engine chooses
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +113,34 @@ class Reply(ABC):
 
 
 @dataclass(frozen=True, slots=True)
+class Spread:
+    """Of the last few hundred values, in milliseconds."""
+
+    p50: float = 0.0
+    p95: float = 0.0
+    p99: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class EngineStats:
+    """What an engine is doing. Those that run elsewhere fill in what they know."""
+
     running: int = 0
     waiting: int = 0
     restarts: int = 0
+    oldest_wait_s: float = 0.0
+    path: str = ""  # how a local model is run: "paged", or "generate", one request at a time
+    path_reason: str = ""  # why not "paged"
+    has_given_up: bool = False  # broke too often: only a new process can help
+    kv_used_tokens: int = 0
+    kv_total_tokens: int = 0
+    prefix_hit_tokens: int = 0  # prompt tokens that were found in the cache, since the start
+    preemptions: int = 0
+    steps: int = 0
+    tokens_per_s: float = 0.0
+    first_token_ms: Spread = Spread()
+    between_tokens_ms: Spread = Spread()
+    host_ms: Spread = Spread()  # a step's work besides the model's
 
 
 class Engine(ABC):

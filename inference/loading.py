@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 DEMO_PATH = Path(__file__).parent / "demo" / "model"
 TINY_BYTES = 64 * 1024 * 1024  # below it, threads cost more than they bring
+WAITING_SHARE = 4  # as many more may wait for each answer under way
 LOCAL = "inference.engines.local"
 NO_LIMIT = httpx.Limits(max_connections=None, max_keepalive_connections=0)  # the workers' threads are the limit
 
@@ -86,7 +87,7 @@ def _local(model: LanguageModel) -> Engine:
         _verify_or_pin(model, folder)
     try:
         # By name: a site that uses remote models only has no torch installed, and never imports it.
-        loading, engines = (import_module(f"{LOCAL}.{name}") for name in ("model", "engine"))
+        loading, limits, engines = (import_module(f"{LOCAL}.{name}") for name in ("model", "limits", "engine"))
     except ModuleNotFoundError as error:
         raise EngineDown(
             f"Local models need {error.name}: install requirements/gpu.txt and torch (docs/models.md), "
@@ -94,8 +95,11 @@ def _local(model: LanguageModel) -> Engine:
         ) from None
     engine: Engine = engines.LocalEngine(
         loading.load_model(model.path),
-        max_context_tokens=model.max_context_tokens,
-        max_waiting=model.max_concurrency,
+        limits.EngineLimits(
+            max_running=model.max_concurrency,
+            max_waiting=WAITING_SHARE * model.max_concurrency,
+            max_context_tokens=model.max_context_tokens,
+        ),
         torch_threads=1 if _size_bytes(folder) < TINY_BYTES else None,
     )
     return engine

@@ -15,6 +15,7 @@ from inference.errors import BadRequest, ShuttingDown
 
 logger = logging.getLogger(__name__)
 
+HOTTEST = 10.0  # any hotter, and every token is as likely as every other
 _ROLES = {"system", "user", "assistant"}
 
 
@@ -27,10 +28,12 @@ def check_request(request: GenRequest) -> None:
         raise BadRequest("the prompt holds nothing that a person said")
     if sampling.max_new_tokens < 1:
         raise BadRequest("max_new_tokens must be at least 1")
-    if sampling.temperature is not None and not 0 <= sampling.temperature < math.inf:
-        raise BadRequest("temperature must be zero or a positive number")
+    if sampling.temperature is not None and not 0 <= sampling.temperature <= HOTTEST:
+        raise BadRequest(f"temperature must be between 0 and {HOTTEST:g}")
     if sampling.top_p is not None and not 0 < sampling.top_p <= 1:
         raise BadRequest("top_p must be above 0 and at most 1")
+    if sampling.top_k is not None and sampling.top_k < 1:
+        raise BadRequest("top_k must be at least 1")
 
 
 class Roster:

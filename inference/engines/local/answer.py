@@ -12,7 +12,7 @@ from inference.engines.reasoning import CLOSING, OPENING, Piece, ReasoningSplitt
 from inference.engines.stopping import RepetitionGuard, StopStrings
 
 
-class Answer:
+class AnswerWriter:
     """Feed the tokens of one answer, get deltas. ``finish`` tells when the text itself says that it is over."""
 
     def __init__(

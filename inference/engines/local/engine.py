@@ -1,30 +1,36 @@
-"""The engine for models on this machine: a bounded waiting list, and one thread that owns the model.
+"""The engine for models on this machine: many requests at once, batched token by token.
 
-For now it answers one request at a time; what a step of the model is, is known to ``generation`` alone.
+Callers' threads make prompts, one thread owns the model (``loop``), one turns tokens into text (``dispatcher``).
 """
 
 from __future__ import annotations
 
-import logging
-import queue
+import contextlib
+import os
 import threading
-from collections import deque
-from collections.abc import Generator, Mapping
+import time
+from collections.abc import Iterator, Mapping
 
 import torch
 
-from inference.base import Delta, Engine, EngineStats, Finish, GenRequest, Usage
-from inference.engines.local.answer import Answer
-from inference.engines.local.generation import generate
+from inference.base import Engine, EngineStats, GenRequest, SamplingParams
+from inference.engines.local.answer import AnswerWriter
+from inference.engines.local.assembly import assemble
+from inference.engines.local.core import Core, PagedCore
+from inference.engines.local.dispatcher import Dispatcher
+from inference.engines.local.limits import PAGE_TOKENS, EngineLimits
+from inference.engines.local.loop import EngineLoop
+from inference.engines.local.meter import Meters
 from inference.engines.local.model import LocalModel
 from inference.engines.local.prompt import Prompt, PromptBuilder
-from inference.engines.replies import Roster, TrackedReply, check_request
-from inference.errors import BadRequest, QueueFull
-
-logger = logging.getLogger(__name__)
+from inference.engines.local.reply import LocalReply
+from inference.engines.local.sequence import Sampling, Sequence
+from inference.engines.local.vision import vision_of
+from inference.engines.replies import Roster, check_request
+from inference.errors import EngineDown, QueueFull
 
 _RETRY_AFTER_S = 2.0
-_LONGEST_STEP_S = 30.0
+_LONGEST_DELIVERY_S = 5.0
 
 
 class LocalEngine(Engine):
@@ -33,127 +39,122 @@ class LocalEngine(Engine):
     def __init__(
         self,
         loaded: LocalModel,
+        limits: EngineLimits | None = None,
         *,
-        max_waiting: int = 32,
-        max_context_tokens: int | None = None,
         template_options: Mapping[str, object] | None = None,
         torch_threads: int | None = None,
     ) -> None:
         self._loaded = loaded
-        context_tokens = min(loaded.context_tokens, max_context_tokens or loaded.context_tokens)
-        self._prompts = PromptBuilder(loaded.tokenizer, context_tokens, template_options)
-        self._max_waiting = max_waiting
-        self._torch_threads = torch_threads
+        self._limits = limits or EngineLimits()
+        with _threads(torch_threads):
+            self._assembly = assemble(loaded, self._limits)
+        vision = vision_of(loaded.model, loaded.image_processor)
+        self._prompts = PromptBuilder(loaded.tokenizer, self._assembly.context_tokens, template_options, vision)
         self._roster = Roster()
-        self._changed = threading.Condition()
-        self._waiting: deque[LocalReply] = deque()
-        self._is_busy = False
-        self._is_closed = False
-        self._thread = threading.Thread(target=self._serve, name="local-engine", daemon=True)
-        self._thread.start()
+        self._entering = threading.Lock()
+        self._meters = Meters()
+        self._dispatcher = Dispatcher()
+        deliver = self._dispatcher.deliver
+        self._loop = EngineLoop(lambda: self._assembly.build(deliver), deliver, self._meters.host, torch_threads)
 
     def submit(self, request: GenRequest) -> LocalReply:
         check_request(request)
-        if any(message.images for message in request.messages):
-            raise BadRequest("this model does not read pictures")
+        if self._loop.has_given_up:
+            raise EngineDown("the engine broke too often and gave up; restart the worker")
         prompt = self._prompts.build(request.messages, request.sampling.max_new_tokens)
-        reply = LocalReply(request, self._roster, prompt)
-        with self._changed:
-            self._waiting = deque(waiting for waiting in self._waiting if not waiting.has_ended)
-            if len(self._waiting) + self._is_busy > self._max_waiting:
-                raise QueueFull(f"{self._max_waiting} requests are waiting", _RETRY_AFTER_S)
-            self._roster.admit(reply)
-            self._waiting.append(reply)
-            self._changed.notify()
+        sequence = self._sequence(request, prompt)
+        sequence.listener = reply = LocalReply(
+            request, self._roster, sequence, self._writer(request, prompt), self._meters
+        )
+        self._enter(reply)
+        self._loop.add(sequence)
         return reply
 
     def stats(self) -> EngineStats:
-        with self._changed:
-            waiting = sum(not reply.has_ended for reply in self._waiting)
-        return EngineStats(running=max(0, len(self._roster) - waiting), waiting=waiting)
+        core = self._loop.core
+        count = len(self._roster)
+        running = min(count, len(core.running)) if core else 0
+        return EngineStats(
+            running=running,
+            waiting=count - running,
+            restarts=self._loop.restarts,
+            oldest_wait_s=_oldest_wait_s(core),
+            path=self._assembly.path,
+            path_reason=self._assembly.reason,
+            has_given_up=self._loop.has_given_up,
+            tokens_per_s=self._meters.tokens.per_s(),
+            first_token_ms=self._meters.first_token.spread(),
+            between_tokens_ms=self._meters.between_tokens.spread(),
+            host_ms=self._meters.host.spread(),
+            **(_cache_stats(core) if isinstance(core, PagedCore) else {}),
+        )
 
     def drain(self, deadline_s: float) -> None:
         self._roster.drain(deadline_s)
 
     def close(self) -> None:
-        """Ends what runs, waits for the thread: a process that exits inside torch crashes."""
+        """Ends what runs, waits for the threads."""
         self._roster.drain(0)
-        with self._changed:
-            self._is_closed = True
-            self._changed.notify()
-        self._thread.join(_LONGEST_STEP_S)
+        self._loop.close()
+        self._assembly.close()
+        self._dispatcher.close(_LONGEST_DELIVERY_S)
 
-    # -- the engine's thread ------------------------------------------------------------------------------------
+    def _enter(self, reply: LocalReply) -> None:
+        limits = self._limits
+        with self._entering:
+            if len(self._roster) >= limits.max_running + limits.max_waiting:
+                raise QueueFull(f"{limits.max_waiting} requests are waiting", _RETRY_AFTER_S)
+            self._roster.admit(reply)
 
-    def _serve(self) -> None:
-        if self._torch_threads is not None:
-            torch.set_num_threads(self._torch_threads)
-        while (reply := self._next()) is not None:
-            try:
-                self._answer(reply)
-            except Exception as error:  # the outermost loop: a broken request must not harm the next one
-                logger.exception("answer failed", extra={"request_id": reply.request.id})
-                reason = f"the model failed: {type(error).__name__}: {error}"
-                reply.emit(Delta(finish="error", error=reason[:300]))
-
-    def _next(self) -> LocalReply | None:
-        with self._changed:
-            self._is_busy = False
-            self._changed.wait_for(lambda: self._waiting or self._is_closed)
-            self._is_busy = bool(self._waiting)
-            return self._waiting.popleft() if self._waiting else None
-
-    def _answer(self, reply: LocalReply) -> None:
-        answer = Answer(
-            self._loaded.tokenizer.backend_tokenizer,
+    def _sequence(self, request: GenRequest, prompt: Prompt) -> Sequence:
+        now = time.monotonic()
+        return Sequence(
+            request.id,
+            prompt.ids,
+            prompt.max_new_tokens,
+            _sampling(request.sampling),
             self._loaded.end_ids,
-            reply.request.sampling.stop,
-            opens_reasoning=reply.prompt.opens_reasoning,
+            scope=request.cache_scope.encode(),
+            priority=request.priority,
+            picture=prompt.picture,
+            arrived_at=now,
+            ends_at=float("inf") if request.deadline_s is None else now + request.deadline_s,
         )
 
-        def wants_more(token: int) -> bool:
-            for delta in answer.feed(token):
-                reply.emit(delta)
-            reply.usage = Usage(len(reply.prompt.ids), answer.token_count)
-            return answer.finish is None and reply.ending() is None
-
-        if reply.ending() is None:
-            generate(self._loaded, reply.prompt, reply.request.sampling, wants_more)
-        for delta in answer.close():
-            reply.emit(delta)
-        reply.emit(Delta(finish=answer.finish or reply.ending() or "length"))
+    def _writer(self, request: GenRequest, prompt: Prompt) -> AnswerWriter:
+        return AnswerWriter(
+            self._loaded.tokenizer.backend_tokenizer,
+            self._loaded.end_ids,
+            request.sampling.stop,
+            opens_reasoning=prompt.opens_reasoning,
+        )
 
 
-class LocalReply(TrackedReply):
-    """Filled by the engine's thread, read by any other. What ends it first wins; later deltas are dropped."""
+@contextlib.contextmanager
+def _threads(wanted: int | None) -> Iterator[None]:
+    """Torch's own count is one for each thread that uses it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(wanted or before)
+    yield
+    torch.set_num_threads(before)
 
-    def __init__(self, request: GenRequest, roster: Roster, prompt: Prompt) -> None:
-        super().__init__(request, roster)
-        self.prompt = prompt
-        self._lock = threading.Lock()
-        self._queue: queue.SimpleQueue[Delta] = queue.SimpleQueue()
-        self.has_ended = False
 
-    def emit(self, delta: Delta) -> None:
-        with self._lock:
-            if self.has_ended:
-                return
-            self.has_ended = delta.finish is not None
-            self._queue.put(delta)
-        if delta.finish:
-            self._roster.leave(self)
+def _sampling(wanted: SamplingParams) -> Sampling:
+    """What stays None leaves all candidates in; without a temperature the answer is greedy."""
+    seed = int.from_bytes(os.urandom(7)) if wanted.seed is None else wanted.seed % 2**63
+    return Sampling(wanted.temperature or 0.0, 1.0 if wanted.top_p is None else wanted.top_p, wanted.top_k or 0, seed)
 
-    def wake(self) -> None:
-        """A cancelled reply ends at once, though the model may still be in the middle of a step."""
-        self._end(self.ending())
 
-    def deltas(self) -> Generator[Delta]:
-        while True:
-            try:
-                yield self._queue.get(timeout=self.remaining_s())
-            except queue.Empty:
-                self._end("deadline")
+def _oldest_wait_s(core: Core | None) -> float:
+    arrivals = [sequence.arrived_at for sequence in core.waiting] if core else []
+    return time.monotonic() - min(arrivals) if arrivals else 0.0
 
-    def _end(self, finish: Finish | None) -> None:
-        if finish:
-            self.emit(Delta(finish=finish))
+
+def _cache_stats(core: PagedCore) -> dict[str, int]:
+    return {
+        "kv_used_tokens": core.pool.used * PAGE_TOKENS,
+        "kv_total_tokens": core.pool.count * PAGE_TOKENS,
+        "prefix_hit_tokens": core.scheduler.prefix_hit_tokens,
+        "preemptions": core.scheduler.preemptions,
+        "steps": core.steps,
+    }

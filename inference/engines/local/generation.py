@@ -1,4 +1,4 @@
-"""One answer by transformers' own ``generate``: every model it knows, one request at a time."""
+"""transformers' own ``generate``: every model it knows, one sequence at a time. Our yardstick, and the way back."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
-from inference.base import SamplingParams
 from inference.engines.local.model import LocalModel
-from inference.engines.local.prompt import Prompt
+from inference.engines.local.sequence import Sequence
 
 
 class _EachToken(StoppingCriteria):
@@ -25,26 +24,29 @@ class _EachToken(StoppingCriteria):
         return torch.full((input_ids.shape[0],), is_done, dtype=torch.bool, device=input_ids.device)
 
 
-def generate(loaded: LocalModel, prompt: Prompt, sampling: SamplingParams, wants_more: Callable[[int], bool]) -> None:
+def generate(loaded: LocalModel, sequence: Sequence, wants_more: Callable[[int], bool]) -> None:
     """Call ``wants_more`` with each token, the end token included, until it says no or the answer is complete."""
-    ids = torch.tensor([prompt.ids], device=loaded.device)
-    with _random_state(sampling.seed, loaded.device):
+    ids = torch.tensor([sequence.tokens], device=loaded.device)
+    pictures = sequence.picture.inputs if sequence.picture else {}
+    with _random_state(sequence.sampling.seed, loaded.device):
         loaded.model.generate(
             ids,
             attention_mask=torch.ones_like(ids),
-            generation_config=_config(loaded, prompt.max_new_tokens, sampling),
+            generation_config=_config(sequence),
             stopping_criteria=StoppingCriteriaList([_EachToken(wants_more)]),
+            **pictures,
         )
 
 
-def _config(loaded: LocalModel, max_new_tokens: int, sampling: SamplingParams) -> GenerationConfig:
-    """Greedy at temperature 0 or None; what stays None is the model's own default."""
+def _config(sequence: Sequence) -> GenerationConfig:
+    sampling = sequence.sampling
     chosen: dict[str, Any] = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50}
     if sampling.temperature:
-        chosen = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p}
-    end_ids = sorted(loaded.end_ids)
+        chosen = {"do_sample": True, "temperature": sampling.temperature}
+        chosen |= {"top_p": sampling.top_p, "top_k": sampling.top_k}
+    end_ids = sorted(sequence.end_ids)
     return GenerationConfig(  # type: ignore[no-untyped-call]  # transformers has no types
-        max_new_tokens=max_new_tokens,
+        max_new_tokens=sequence.max_new_tokens,
         eos_token_id=end_ids or None,
         pad_token_id=end_ids[0] if end_ids else 0,  # one row: never used, but asked for
         **chosen,
@@ -52,10 +54,7 @@ def _config(loaded: LocalModel, max_new_tokens: int, sampling: SamplingParams) -
 
 
 @contextlib.contextmanager
-def _random_state(seed: int | None, device: torch.device) -> Iterator[None]:
-    if seed is None:
-        yield
-        return
+def _random_state(seed: int, device: torch.device) -> Iterator[None]:
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed % 2**63)
+        torch.manual_seed(seed)
         yield

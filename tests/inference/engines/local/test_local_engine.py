@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from inference.base import ChatMessage, GenRequest, SamplingParams
-from inference.engines.local import engine as engine_module
-from inference.engines.local.answer import Answer, TokenText
+from inference.engines.local.answer import AnswerWriter, TokenText
 from inference.engines.local.engine import LocalEngine
+from inference.engines.local.limits import EngineLimits
+from inference.engines.local.model import load_model
 from inference.errors import BadRequest, QueueFull
 
 ids = (f"local-{n}" for n in itertools.count())
@@ -20,7 +21,7 @@ ids = (f"local-{n}" for n in itertools.count())
 
 @pytest.fixture
 def engine(loaded):
-    engine = LocalEngine(loaded, torch_threads=1, max_waiting=2)
+    engine = LocalEngine(loaded, EngineLimits(max_running=1, max_waiting=2), torch_threads=1)
     yield engine
     engine.close()
 
@@ -34,7 +35,8 @@ def endless() -> GenRequest:
     return ask("fox " * 50, max_new_tokens=1800)
 
 
-def test_greedy_tokens_are_those_of_generate(engine, loaded):
+def test_greedy_tokens_are_those_of_generate(engine, model_folder):
+    loaded = load_model(model_folder, device="cpu")
     rendered = loaded.tokenizer.apply_chat_template(
         [{"role": "user", "content": "hi"}], add_generation_prompt=True, return_tensors="pt"
     )
@@ -132,18 +134,19 @@ def test_a_cancelled_answer_soon_frees_the_model(engine):
     assert time.monotonic() - began_at < 1
 
 
-def test_a_model_that_breaks_fails_one_request(engine, loaded, monkeypatch):
+def test_a_model_that_breaks_fails_one_request(engine, loaded):
     healthy = engine.submit(ask()).result().text
-    broken = iter([True])
+    failing = iter([True, True])  # the step, and then the one row of it
 
-    def once(*args: object) -> None:
-        if next(broken, False):
+    def fail(*args: object) -> None:
+        if next(failing, False):
             raise RuntimeError("CUDA out of memory")
-        return generate(*args)
 
-    generate = engine_module.generate
-    monkeypatch.setattr(engine_module, "generate", once)
+    hook = loaded.model.register_forward_pre_hook(fail)
     first, second = engine.submit(ask()), engine.submit(ask())
+
+    first.result()
+    hook.remove()
 
     assert (first.result().finish, first.result().error) == (
         "error",
@@ -153,8 +156,9 @@ def test_a_model_that_breaks_fails_one_request(engine, loaded, monkeypatch):
 
 
 def test_closing_ends_everything(engine):
-    replies = [engine.submit(endless()), engine.submit(ask()), engine.submit(ask())]
+    replies = [engine.submit(endless())]
     next(iter(replies[0]))
+    replies += [engine.submit(ask()), engine.submit(ask())]
 
     engine.close()
 
@@ -163,7 +167,7 @@ def test_closing_ends_everything(engine):
 
 
 def test_hundred_requests_from_eight_threads_each_end_once(loaded):
-    engine = LocalEngine(loaded, torch_threads=1, max_waiting=200)
+    engine = LocalEngine(loaded, EngineLimits(max_waiting=200), torch_threads=1)
     finals: list[list[str]] = []
 
     def work(worker: int) -> None:
@@ -214,7 +218,7 @@ def test_any_tokens_in_any_order_are_decoded(tokenizer):
 
 
 def test_thinking_is_told_apart_by_tokens(tokenizer):
-    answer = Answer(tokenizer.backend_tokenizer, frozenset({0}), stop=("fox",))
+    answer = AnswerWriter(tokenizer.backend_tokenizer, frozenset({0}), stop=("fox",))
 
     deltas = [delta for id in tokenizer.encode("<think>a fox</think>\nthe quick fox") for delta in answer.feed(id)]
 

@@ -1,0 +1,154 @@
+"""Attention on a CPU: SDPA over gathered pages. Works on every device, and is exact; it is fast on CPUs only.
+
+Rows of one token are computed together, by groups of similar length, so that one long talk does not make every short
+one as expensive. The heads that share a key head stand in as its queries: no key is copied for each of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention, softmax
+
+from inference.engines.local.batch import Batch, Chunk
+from inference.engines.local.kv import KVCache
+from inference.engines.local.limits import PAGE_TOKENS
+
+Window = int | None
+
+
+@dataclass(slots=True)
+class Group:
+    """Rows ``first`` to ``last`` of a batch's single tokens; no table is longer than twice the shortest."""
+
+    first: int
+    last: int
+    table: Tensor  # int64 [rows, pages]
+    lengths: Tensor  # int64 [rows], the new token included
+    masks: dict[Window, Tensor | None] = field(default_factory=dict)
+
+    def mask(self, window: Window, dtype: torch.dtype) -> Tensor | None:
+        """[rows, 1, 1, keys], added to the scores; None where all is visible."""
+        if window not in self.masks:
+            self.masks[window] = self._mask(window, dtype)
+        return self.masks[window]
+
+    def _mask(self, window: Window, dtype: torch.dtype) -> Tensor | None:
+        at = torch.arange(self.table.shape[1] * PAGE_TOKENS, device=self.table.device)
+        lengths = self.lengths[:, None]
+        hidden = at >= lengths
+        if window is not None:
+            hidden |= at < lengths - window
+        return _added(hidden, dtype)[:, None, None] if hidden.any() else None
+
+
+class CpuStep:
+    """One step of one batch."""
+
+    def __init__(self, cache: KVCache, batch: Batch) -> None:
+        self._cache = cache
+        self._places = batch.places
+        self._singles = batch.single_count
+        self._groups = _groups(batch)
+        self._chunks = batch.chunks
+        self._chunk_masks: dict[tuple[int, Window], Tensor | None] = {}
+
+    def attend(
+        self,
+        layer: int,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        *,
+        scaling: float,
+        sliding_window: int | None,
+        softcap: float | None,
+    ) -> Tensor:
+        self._cache.write(layer, self._places, key.transpose(0, 1), value.transpose(0, 1))
+        parts = [
+            self._single(layer, group, query[:, group.first : group.last], sliding_window, scaling, softcap)
+            for group in self._groups
+        ]
+        for at, chunk in enumerate(self._chunks):
+            part = slice(chunk.first, chunk.first + chunk.count)
+            if chunk.start == 0:
+                keys, values = key[None, :, part], value[None, :, part]
+            else:
+                keys, values = (kv[:, :, : chunk.length] for kv in self._cache.read(layer, chunk.table))
+            mask = self._chunk_mask(at, chunk, sliding_window, query.dtype)
+            out = _attention(query[None, :, part], keys, values, mask, scaling, softcap, is_causal=mask is None)
+            parts.append(out[0].transpose(0, 1))
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+    def _single(
+        self, layer: int, group: Group, query: Tensor, window: Window, scaling: float, softcap: float | None
+    ) -> Tensor:
+        keys, values = self._cache.read(layer, group.table)
+        heads, rows, size = query.shape
+        kv_heads = keys.shape[1]
+        grouped = query.transpose(0, 1).reshape(rows, kv_heads, heads // kv_heads, size)
+        out = _attention(grouped, keys, values, group.mask(window, query.dtype), scaling, softcap)
+        return out.reshape(rows, heads, out.shape[-1])
+
+    def _chunk_mask(self, at: int, chunk: Chunk, window: Window, dtype: torch.dtype) -> Tensor | None:
+        """[1, 1, queries, keys]; None for a prompt from its start that fits into the window: plain causal."""
+        if window is not None and window >= chunk.length:
+            window = None
+        if (at, window) not in self._chunk_masks:
+            self._chunk_masks[at, window] = _causal(chunk, window, dtype)
+        return self._chunk_masks[at, window]
+
+
+def _groups(batch: Batch) -> list[Group]:
+    """The rows come sorted by length."""
+    groups, first = [], 0
+    pages = batch.page_counts
+    for at in range(1, len(pages) + 1):
+        if at == len(pages) or pages[at] > 2 * pages[first]:
+            table = batch.table[first:at, : pages[at - 1]]
+            groups.append(Group(first, at, table, batch.lengths[first:at]))
+            first = at
+    return groups
+
+
+def _causal(chunk: Chunk, window: Window, dtype: torch.dtype) -> Tensor | None:
+    if chunk.start == 0 and window is None:
+        return None
+    device = chunk.table.device
+    queries = torch.arange(chunk.start, chunk.length, device=device)[:, None]
+    keys = torch.arange(chunk.length, device=device)
+    hidden = keys > queries
+    if window is not None:
+        hidden |= keys <= queries - window
+    return _added(hidden, dtype)[None, None]
+
+
+def _added(hidden: Tensor, dtype: torch.dtype) -> Tensor:
+    return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, -torch.inf)
+
+
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    scaling: float,
+    softcap: float | None,
+    *,
+    is_causal: bool = False,
+) -> Tensor:
+    """All are [rows, heads, tokens, size]; there may be fewer key heads."""
+    heads_per_key = query.shape[1] // key.shape[1]
+    if softcap is None:
+        return scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, scale=scaling, is_causal=is_causal, enable_gqa=heads_per_key > 1
+        )
+    key, value = (kv.repeat_interleave(heads_per_key, dim=1) for kv in (key, value))
+    scores = softcap * torch.tanh(query @ key.transpose(2, 3) * scaling / softcap)
+    if mask is not None:
+        scores += mask
+    elif is_causal:
+        scores += torch.full(scores.shape[2:], -torch.inf, device=scores.device).triu(1)
+    return softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype) @ value

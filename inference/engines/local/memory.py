@@ -1,0 +1,24 @@
+"""How much memory a cache may take."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+_CPU_BYTES = 2 * 1024**3  # more conversations at once than a CPU can serve
+_CPU_SHARE = 0.25  # of what is free
+_GPU_SHARE = 0.85  # of what is free once the weights are loaded; the rest is for a step's own numbers
+
+
+def cache_bytes(device: torch.device, told: int | None) -> int:
+    if told is not None:
+        return told
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free * _GPU_SHARE)
+    return min(_CPU_BYTES, int(_free_bytes() * _CPU_SHARE))
+
+
+def _free_bytes() -> int:
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
