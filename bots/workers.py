@@ -63,7 +63,7 @@ def give_up(slot: Slot) -> None:
     """An engine broke for good, and with it perhaps the GPU under it: only a new process helps. Whoever started this
     one sees a status that is not 0, and starts it again.
     """
-    state.should_stop = EX_FAILURE
+    state.should_stop = EX_FAILURE  # type: ignore[assignment]  # its stub knows only None
 
 
 def warm_up(queues: Collection[str]) -> None:
