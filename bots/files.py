@@ -24,8 +24,10 @@ from integrations.registry import adapter_for
 logger = logging.getLogger(__name__)
 Kind = MessageFile.Kind
 MOST_FILES: Final = 10  # of one message
+THERE_IS_MORE: Final = "[The file goes on. The rest was not read.]"
 MOST_BYTES: Final = 20 * 1024 * 1024
 QUOTED_FROM: Final = 50  # positions of the files of a quoted message
+MAY_WORK_LATER: Final = ("gone", "too_slow")  # when an admin lets the question be answered again
 IMAGES_KEPT_FOR = timedelta(days=1)
 
 
@@ -55,7 +57,7 @@ def read(message: Message, wanted: list[Given], *, is_last_try: bool) -> dict[in
         return {}
     found = {row.position: row for row in MessageFile.objects.filter(message=message)}
     for one in wanted:
-        if one.position not in found:
+        if one.position not in found or found[one.position].problem in MAY_WORK_LATER:
             found[one.position] = _read(message, one, is_last_try=is_last_try)
     return found
 
@@ -95,4 +97,5 @@ def _fetched_and_read(message: Message, attachment: Attachment, *, is_last_try: 
     found = apart.read(fetched.data)
     if found.image:
         return values | {"kind": Kind.IMAGE, "image": found.image}
-    return values | {"text": storable(found.text), "problem": found.problem}
+    text = f"{found.text}\n{THERE_IS_MORE}" if found.is_cut else found.text
+    return values | {"text": storable(text), "problem": found.problem}

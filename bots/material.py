@@ -143,7 +143,7 @@ def cut(text: str, most_tokens: int) -> str:
     """The beginning of a text, whole lines where that costs little."""
     if tokens(text) <= most_tokens:
         return text
-    low, high = 0, len(text)
+    low, high = 0, min(len(text), 3 * most_tokens + 3)
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if tokens(text[:middle]) <= most_tokens else (low, middle - 1)

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from bots.addressing import credentials_of, target_of
-from bots.models import DeliveryStep, Message
+from bots.models import Conversation, DeliveryStep, Message
 from bots.text import storable
 from integrations.base import Quoted
 from integrations.errors import PlatformError
@@ -37,13 +37,13 @@ def _values(found: Quoted) -> dict[str, Any]:
 
 
 def _known(message: Message, quoted_id: str) -> Quoted | None:
+    """Said in the same chat: nobody hears by an id what was said elsewhere."""
+    place = {"endpoint": message.conversation.endpoint_id, "chat_id": message.conversation.chat_id}
+    here = Conversation.objects.filter(**place)
     asked = Message.objects.filter(platform=message.platform, app_id=message.app_id, external_id=quoted_id)
-    asked = asked.filter(conversation__bot=message.conversation.bot_id).exclude(text="")
-    if (row := asked.first()) and not row.details.get("attachments"):
+    if (row := asked.filter(conversation__in=here).exclude(text="").first()) and not row.details.get("attachments"):
         return Quoted(quoted_id, row.text, is_complete=True)
-    steps = DeliveryStep.objects.filter(
-        remote_id=quoted_id, message__conversation__endpoint=message.conversation.endpoint_id
-    )
+    steps = DeliveryStep.objects.filter(remote_id=quoted_id, message__conversation__in=here)
     if step := steps.select_related("message").first():
         return Quoted(quoted_id, step.message.text, is_own=True, is_complete=True)
     return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from django.utils import timezone
+from django.utils.translation import gettext
 
 from bots import doorbell, turns
 from bots.drafts import fitted
@@ -30,8 +31,10 @@ def recall(endpoint: Endpoint, message_id: str) -> None:
 
 
 def forget_old() -> None:
-    old = Message.objects.filter(details__kind=KIND, received_at__lt=timezone.now() - KEPT_FOR)
-    old.filter(conversation__scope_key=KIND).delete()
+    endpoints = Endpoint.objects.values_list("bot_id", "pk")
+    bots, sources = {bot_id for bot_id, _ in endpoints}, {pk.hex for _, pk in endpoints}
+    kept_in = Conversation.objects.filter(bot__in=bots, source__in=sources, scope_key=KIND)  # by its index
+    Message.objects.filter(conversation__in=kept_in, received_at__lt=timezone.now() - KEPT_FOR).delete()
 
 
 def _rows(endpoint: Endpoint, message_id: str) -> MessageQuerySet:
@@ -46,7 +49,11 @@ def _take_its_place(endpoint: Endpoint, message_id: str) -> None:
         bot=endpoint.bot,
         source=endpoint.pk.hex,
         scope_key=KIND,
-        defaults={"endpoint": endpoint, "platform": endpoint.credential.platform},
+        defaults={
+            "endpoint": endpoint,
+            "platform": endpoint.credential.platform,
+            "user_name": gettext("recalled messages"),
+        },
     )
     row = Message(
         conversation=conversation,

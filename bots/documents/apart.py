@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +19,7 @@ from bots.documents.results import Read, Unreadable
 logger = logging.getLogger(__name__)
 LONGEST_S: Final = 30.0
 HOME: Final = Path(__file__).parents[2]
+_places = threading.BoundedSemaphore(max(2, (os.cpu_count() or 2) // 2))  # many files at once wait for each other
 COMMAND: Final = [sys.executable, "-m", "bots.documents"]
 
 
@@ -33,6 +36,11 @@ def _text(data: bytes) -> Read:
 
 
 def _parsed(data: bytes) -> Read:
+    with _places:
+        return _read_apart(data)
+
+
+def _read_apart(data: bytes) -> Read:
     try:
         done = subprocess.run(  # noqa: S603  (our own program; the file is its input, not an argument)
             COMMAND, input=data, capture_output=True, cwd=HOME, env={"LANG": "C.UTF-8"}, timeout=LONGEST_S, check=True

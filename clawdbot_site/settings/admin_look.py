@@ -93,6 +93,7 @@ NAVIGATION = [
     {
         "title": _("Watch"),
         "items": [
+            _list(_("Usage and costs"), "payments", "bots.modelusage"),
             _list(_("Alerts"), "notifications", "monitoring.alert"),
             _list(_("Audit log"), "history", "monitoring.auditlog"),
             _list(_("Schedules"), "schedule", "django_celery_beat.periodictask"),

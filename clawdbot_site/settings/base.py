@@ -220,6 +220,8 @@ CELERY_BEAT_SCHEDULE = {
     "sweep": {"task": "bots.tasks.sweep", "schedule": 2.0, "options": {"expires": 2.0}},
     "close cards": {"task": "bots.tasks.close_cards", "schedule": 60.0, "options": {"expires": 60.0}},
     "tidy": {"task": "bots.tasks.tidy", "schedule": 3600.0, "options": {"expires": 600.0}},
+    "check models": {"task": "inference.tasks.check_models", "schedule": 60.0, "options": {"expires": 60.0}},
+    "count costs": {"task": "bots.tasks.count_costs", "schedule": 300.0, "options": {"expires": 300.0}},
     "review quotas": {"task": "bots.tasks.review_quotas", "schedule": 3600.0, "options": {"expires": 600.0}},
 }
 CHANNEL_LAYERS = {

@@ -159,6 +159,16 @@ def test_a_question_that_is_answered_anew_fetches_nothing_again(sees, says, plat
     assert "The turnover was 42." in words(asked(service)[0])
 
 
+def test_a_file_that_could_not_be_fetched_is_fetched_when_it_is_answered_anew(sees, says, platform, service):
+    question = work_off_one(says(sees, "Keep this", attachments=(REPORT,)))
+    platform.files["k-report"] = b"The turnover was 42."
+    Message.objects.filter(pk=question.pk).update(status="received")
+
+    work_off(question)
+
+    assert "The turnover was 42." in words(asked(service)[0])
+
+
 def test_a_long_file_is_cut_to_what_the_model_can_read_and_says_so(on_dingtalk, says, platform, service):
     model = factories.model(
         engine="openai", base_url=service.base_url, model="m", api_key=service.api_key, max_context_tokens=4096
@@ -290,6 +300,17 @@ def test_what_we_said_or_heard_ourselves_is_not_asked_for(sees, says, platform, 
     assert "echo: Seven times six?" in answer
     assert "\nSeven times six?\n--- end" in words(asked(service)[-1])
     assert platform.asked == []
+
+
+@pytest.mark.parametrize("quoted_id", ["m-secret", "m-answer"])
+def test_what_was_said_in_another_chat_is_not_quoted_from_memory(sees, says, platform, service, quoted_id):
+    secret = work_off_one(says(sees, "The salary is 42.", message_id="m-secret", chat="cid-other"))
+    secret.replies.get().steps.update(remote_id="m-answer")
+
+    work_off(says(sees, "What is it?", quoted=Quoted(quoted_id)))
+
+    assert "salary" not in words(asked(service)[0])
+    assert platform.asked == [quoted_id]
 
 
 def test_what_is_forwarded_in_a_message_is_fetched(sees, says, platform, service):
