@@ -33,8 +33,12 @@ def created(dingtalk: FakeDingTalk) -> list[tuple[str, str | None]]:
     return [(body["callbackType"], body.get("callbackRouteKey")) for body in bodies]
 
 
-def test_buttons_report_to_our_address_which_is_registered_once(
-    adapter: DingTalkAdapter, credentials: Credentials, dingtalk: FakeDingTalk, direct: ReplyTarget
+def test_buttons_report_to_our_address_which_is_registered_once_a_day(
+    adapter: DingTalkAdapter,
+    credentials: Credentials,
+    dingtalk: FakeDingTalk,
+    direct: ReplyTarget,
+    tokens: MemoryTokens,
 ) -> None:
     app = replace(credentials, callback_url=URL)
     answer(adapter, app, direct)
@@ -49,6 +53,7 @@ def test_buttons_report_to_our_address_which_is_registered_once(
         }
     }  # fmt: skip
     assert dingtalk.count(REGISTER) == 1
+    assert 86_400 in tokens.ttls_s
 
 
 def test_buttons_are_registered_anew_when_the_address_or_the_secret_changed(
@@ -78,7 +83,11 @@ def test_nothing_is_registered_when_nobody_waits_for_buttons(
 
 
 def test_answer_comes_all_the_same_when_the_address_is_refused(
-    adapter: DingTalkAdapter, credentials: Credentials, dingtalk: FakeDingTalk, direct: ReplyTarget
+    adapter: DingTalkAdapter,
+    credentials: Credentials,
+    dingtalk: FakeDingTalk,
+    direct: ReplyTarget,
+    tokens: MemoryTokens,
 ) -> None:
     dingtalk.fail(REGISTER, (404, {"code": "InvalidAction.NotFound", "message": "no"}))
     app = replace(credentials, callback_url=URL)
@@ -87,6 +96,7 @@ def test_answer_comes_all_the_same_when_the_address_is_refused(
     answer(adapter, app, direct)
     assert created(dingtalk) == [("STREAM", None)] * 2
     assert dingtalk.count(REGISTER) == 1
+    assert 600 in tokens.ttls_s  # then it is tried again
 
 
 # -- cards that were left open --------------------------------------------------------------------------------------

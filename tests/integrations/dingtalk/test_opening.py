@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from integrations.base import (
     BotAdded,
@@ -172,6 +173,20 @@ def test_chinese_is_opened_unharmed() -> None:
     query = {"signature": sealed["msg_signature"], "timestamp": NOW_MS, "nonce": sealed["nonce"]}
     assert KEYS.open(query, sealed["encrypt"]).decode() == "新群名 👍"
     assert "\n" not in sealed["encrypt"]
+
+
+@pytest.mark.parametrize("ending", [b"\x00", b"\x21", b"\x00\x02", b"\x01\x02"])
+def test_padding_is_looked_at_to_its_last_byte(ending: bytes) -> None:
+    """Signed as it should be, and yet not what DingTalk seals."""
+    owner = b"dingexampleclientid"
+    packed = b"r" * 16 + (13).to_bytes(4, "big") + b'{"EventType":' + owner
+    packed += b"\x0c" * (64 - len(packed) - len(ending)) + ending
+    key = base64.b64decode(f"{AES_KEY}=")
+    sealed = Cipher(algorithms.AES256(key), modes.CBC(key[:16])).encryptor().update(packed)
+    encrypted = base64.b64encode(sealed).decode()
+    signature = hashlib.sha1("".join(sorted([KEYS.token, NOW_MS, "n", encrypted])).encode()).hexdigest()
+    with pytest.raises(AuthenticationError, match="decrypt failed"):
+        KEYS.open({"signature": signature, "timestamp": NOW_MS, "nonce": "n"}, encrypted)
 
 
 def test_keys_show_nothing_of_themselves() -> None:
