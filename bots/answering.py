@@ -6,20 +6,21 @@ import base64
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from django.db.models import Q
 from django.utils import timezone
 
-from bots import choice, material, prompt, together
+from bots import choice, fallback, material, prompt, together
+from bots.answers import Answer
+from bots.errors import LeaseLost
 from bots.leases import Lease
 from bots.material import Material
 from bots.models import Bot, Message
 from bots.sentences import say
 from bots.text import storable
-from inference.base import ChatMessage, Finish, GenRequest, Usage
-from inference.errors import BadRequest, InferenceError, QueueFull
+from inference.base import ChatMessage, GenRequest, Usage
+from inference.errors import BadRequest, InferenceError, QueueFull, ShuttingDown
 from inference.models import LanguageModel
 from inference.worker import engine_of
 from monitoring import metrics
@@ -30,19 +31,8 @@ LONGEST_ANSWER_S = 600.0
 MOST_FETCHES = 4  # attempts to get what came with a question, two counted a try; then the person is told
 
 
-@dataclass(slots=True)
-class Answer:
-    """What came of asking the model. ``error`` is for admins; ``text`` is what the person reads either way."""
-
-    text: str
-    finish: Finish
-    usage: Usage = field(default_factory=Usage)
-    error: str = ""
-    timings: dict[str, int] = field(default_factory=dict)
-
-
 def answer(question: Message, lease: Lease, show: Callable[[str], None]) -> Answer:
-    """Ask the bot's model; ``show`` gets the whole text so far at each piece.
+    """Ask the model in use; ``show`` gets the whole text so far at each piece.
 
     Raises QueueFull, LeaseLost, and PlatformError where what came with the question cannot be fetched just now.
     """
@@ -53,11 +43,26 @@ def answer(question: Message, lease: Lease, show: Callable[[str], None]) -> Answ
     if lead and not (came_with.is_of_use or any(one.text.strip() for one in asked)):
         return Answer(lead.strip(), "stop")
     lease.check()
+
+    def ask(asked_model: LanguageModel, request: GenRequest) -> Answer:
+        return _ask(asked_model, request, question, lease, lambda text: show(lead + text))
+
+    answered = fallback.ask_in_turn(bot, model, request_for(question, bot, asked, came_with), ask)
+    answered.text = lead + answered.text
+    return answered
+
+
+def _ask(
+    model: LanguageModel, request: GenRequest, question: Message, lease: Lease, show: Callable[[str], None]
+) -> Answer:
+    bot = question.conversation.bot
     started = time.monotonic()
     try:
-        reply = engine_of(model).submit(request_for(question, bot, asked, came_with))
+        reply = engine_of(model).submit(request)
     except QueueFull:
         raise
+    except ShuttingDown as error:
+        raise LeaseLost(str(error)) from None  # the question waits for another worker
     except InferenceError as error:
         return failed(model, str(error), is_our_fault=not isinstance(error, BadRequest))
     timings, text = {}, ""
@@ -69,14 +74,14 @@ def answer(question: Message, lease: Lease, show: Callable[[str], None]) -> Answ
             if not text:
                 timings["first_token"] = _ms_since(started)
             text += storable(delta.text)
-            show(lead + text)
+            show(text)
     lease.check()
     result = reply.result()
     timings["generate"] = _ms_since(started)
     _measure(model, timings, result.usage)
     if result.finish == "error":
-        return failed(model, result.error, begun=lead + text, usage=result.usage)
-    return Answer(_signed(lead + result.text, bot), result.finish, result.usage, timings=timings)
+        return failed(model, result.error, begun=text, usage=result.usage)
+    return Answer(_signed(result.text, bot), result.finish, result.usage, timings=timings, model=model.name)
 
 
 def request_for(question: Message, bot: Bot, asked: list[Message], came_with: Material) -> GenRequest:
@@ -138,7 +143,8 @@ def failed(
     logger.warning("the model did not answer", extra={"model": model.name, "reason": reason})
     apology = say("model_failed" if is_our_fault else "bad_question")
     text = f"{begun}\n\n{apology}" if begun else apology
-    return Answer(text, "error", usage or Usage(), error=reason or "the model did not answer")
+    why = reason or "the model did not answer"
+    return Answer(text, "error", usage or Usage(), error=why, model=model.name, has_begun=bool(begun))
 
 
 def _signed(text: str, bot: Bot) -> str:

@@ -11,9 +11,10 @@ class BotsConfig(AppConfig):
     verbose_name = _("Bots")
 
     def ready(self) -> None:
-        from bots import chats, checking, gauges, places
+        from bots import chats, checking, doctor, gauges, places
 
         gauges.register()
         places.register()
         chats.register()
         checking.register()
+        doctor.register()

@@ -7,6 +7,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import socket
 import threading
 from pathlib import Path
 from typing import IO, Any
@@ -17,7 +18,8 @@ from celery.worker import WorkController
 from django.conf import settings
 from django.core.management.base import CommandError
 
-from bots import leases, listening, workers
+from bots import listening, workers
+from inference import reporting
 from inference.models import LanguageModel
 from inference.worker import close_all
 
@@ -57,19 +59,21 @@ class Workers:
         self._beat.start()
         self._connections.start()
         workers.warm_up(_inference_queues())
+        self._reporter = reporting.start(f"embedded@{socket.gethostname()}")
 
     def stop(self) -> None:
         """Take nothing new; let answers end for a while; cut the rest, which is begun anew at the next start."""
         self._beat.stop()
         self._connections.stop()
-        deadline = threading.Timer(workers.DRAIN_S, leases.cancel_all)
-        deadline.start()
+        is_over = threading.Event()
+        threading.Thread(target=workers.drain, args=(is_over,), name="drain", daemon=True).start()
         stopping = [threading.Thread(target=worker.stop, daemon=True) for worker in self._workers]
         for thread in stopping:
             thread.start()
         for thread in stopping:
             thread.join(workers.DRAIN_S + 10)
-        deadline.cancel()
+        is_over.set()
+        self._reporter.stop()
         close_all()
 
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from django.db.models import Count, Min, Q
+from collections.abc import Iterable
+from typing import Any
+
+from django.db.models import Count, DateTimeField, Min, Q
+from django.db.models.fields.json import KeyTextTransform
+from django.db.models.functions import Cast, Coalesce
 from django.utils import timezone
 
 from bots.models import Message
@@ -19,15 +24,21 @@ def register() -> None:
 
 
 def _waiting() -> dict[str, dict[str, object]]:
-    """Per queue: answers are asked of the model's queue, stored ones of ``delivery``."""
-    rows = Message.objects.waiting().order_by().values("conversation__bot__model__queue")
-    rows = rows.annotate(
+    """Per queue: answers are asked of the model's queue, stored ones of ``delivery``.
+
+    What a worker is writing right now does not wait; and what was tried again by hand waits since then, not since it
+    came: machines are added by these figures.
+    """
+    is_held = Q(status=Status.ANSWERING, conversation__lease_until__gt=timezone.now())
+    retried_at = Cast(KeyTextTransform("retried_at", "details"), DateTimeField())
+    rows = Message.objects.waiting().exclude(is_held).order_by().annotate(since=Coalesce(retried_at, "received_at"))
+    found: Iterable[Any] = rows.values("conversation__bot__model__queue").annotate(
         asked=Count("pk", filter=~Q(status=Status.ANSWERED)),
-        asked_since=Min("received_at", filter=~Q(status=Status.ANSWERED)),
+        asked_since=Min("since", filter=~Q(status=Status.ANSWERED)),
         stored=Count("pk", filter=Q(status=Status.ANSWERED)),
-        stored_since=Min("received_at", filter=Q(status=Status.ANSWERED)),
+        stored_since=Min("since", filter=Q(status=Status.ANSWERED)),
     )
-    return {str(row["conversation__bot__model__queue"]): dict(row) for row in rows}
+    return {str(row["conversation__bot__model__queue"]): dict(row) for row in found}
 
 
 def queue_depth() -> dict[str, float]:

@@ -7,7 +7,8 @@ from datetime import timedelta
 from django.utils import timezone
 
 from bots import access, commands, limits
-from bots.answering import Answer, failed
+from bots.answering import failed
+from bots.answers import Answer
 from bots.models import Message
 from bots.sentences import say
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from django.db import transaction
 from django.utils import timezone
 
-from bots.answering import Answer
+from bots.answers import Answer
 from bots.journal import DatabaseJournal, ensure_stored, held
 from bots.models import Message
 from bots.text import storable
@@ -49,11 +49,13 @@ def store(question: Message, journal: DatabaseJournal, answer: Answer, *, settle
     reply.answered_at = reply.received_at if settles else None
     reply.status = Status.ANSWERED
     _note_usage(reply, answer)
+    if answer.model:
+        reply.details = {**reply.details, **_asked(answer)}
     with journal.guard, transaction.atomic():
         if reply._state.adding:
             ensure_stored(reply)
         else:
-            reply.save(update_fields=["text", "received_at", "answered_at", "status", *USAGE_FIELDS])
+            reply.save(update_fields=["text", "received_at", "answered_at", "status", "details", *USAGE_FIELDS])
         if settles:
             _store_answered(question, answer)
 
@@ -63,6 +65,11 @@ def _store_answered(question: Message, answer: Answer) -> None:
     changed = {name: getattr(question, name) for name in USAGE_FIELDS}
     changed |= {"status": Status.ANSWERED, "error": answer.error[:500], "answered_at": timezone.now()}
     write(question, changed | {"timings": question.timings | answer.timings}, (Status.ANSWERING, Status.ANSWERED))
+
+
+def _asked(answer: Answer) -> dict[str, object]:
+    """Which model the tokens are of, and which one failed before it."""
+    return {"model": answer.model, **({"fallback_from": answer.fallback_from} if answer.fallback_from else {})}
 
 
 def _note_usage(message: Message, answer: Answer) -> None:

@@ -94,5 +94,7 @@ def _local(name: str, path: Path, context: int = 8192) -> LanguageModel:
     )
     if model.path != str(path):
         model.path = str(path)
-        model.save(update_fields=["path", "updated_at"])
+        model.forget_check()
+        model.forget_files()
+        model.save()
     return model

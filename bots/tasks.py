@@ -6,7 +6,7 @@ from uuid import UUID
 
 from celery import shared_task
 
-from bots import connections, doorbell, pushes, sweeping, tidying, turns, unfinished
+from bots import connections, costs, doorbell, pushes, recording, sweeping, tidying, turns, unfinished
 from bots import workers as workers  # its signal handlers belong to every worker process
 from integrations import quota
 
@@ -39,6 +39,13 @@ def sweep() -> None:
 
 
 @shared_task(queue="default")
+def record_turns() -> None:
+    """Write into the audit log what bots have done since the last time."""
+    connections.freshen()
+    recording.catch_up()
+
+
+@shared_task(queue="default")
 def review_quotas() -> None:
     """Alerts of the platforms' monthly quotas: open those that are due, close those of a past month."""
     quota.review()
@@ -55,3 +62,9 @@ def close_cards() -> None:
 def tidy() -> None:
     """What is kept for a while only goes; what is new comes into the admin's lists."""
     tidying.tidy()
+
+
+@shared_task(queue="default")
+def count_costs() -> None:
+    """What bots and models used yesterday and today."""
+    costs.count_recent()

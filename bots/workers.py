@@ -5,21 +5,26 @@ from __future__ import annotations
 import gc
 import logging
 import threading
+import time
 from collections.abc import Collection
 from typing import Any
 
-from celery.signals import worker_ready, worker_shutting_down
+from celery.platforms import EX_FAILURE
+from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
+from celery.worker import state
 from django.conf import settings
 from django.db import connection
 
 from bots import leases
+from inference import health, reporting
 from inference.errors import InferenceError
 from inference.models import LanguageModel
-from inference.worker import engine_of
+from inference.worker import Slot, drain_all, engine_of
 from monitoring import metrics_server
 
 logger = logging.getLogger(__name__)
-DRAIN_S = 15.0  # answers under way may end; what is cut stays waiting in the database and is begun anew elsewhere
+_reporters: list[reporting.Reporter] = []
+DRAIN_S = 20.0
 
 
 @worker_ready.connect
@@ -27,15 +32,38 @@ def on_ready(sender: Any, **_: Any) -> None:
     """A worker process of its own (the embedded ones have no such signal)."""
     gc.freeze()  # what is loaded by now stays: collecting need not look through it (as in asgi.py)
     warm_up(set(sender.task_consumer.queues and [queue.name for queue in sender.task_consumer.queues]))
+    _reporters.append(reporting.start(str(sender.hostname), give_up))
     if settings.WORKER_METRICS_PORT:
         metrics_server.serve(settings.WORKER_METRICS_PORT)
 
 
 @worker_shutting_down.connect
 def on_stop(**_: Any) -> None:
-    timer = threading.Timer(DRAIN_S, leases.cancel_all)
-    timer.daemon = True
-    timer.start()
+    threading.Thread(target=drain, args=(threading.Event(),), name="drain", daemon=True).start()
+
+
+@worker_shutdown.connect
+def on_end(**_: Any) -> None:
+    while _reporters:
+        _reporters.pop().stop()
+
+
+def drain(is_over: threading.Event) -> None:
+    """Begin nothing new, let answers under way end and be delivered, cut the rest at the deadline.
+
+    What was cut stays waiting in the database. ``is_over`` says that there is nothing left to cut.
+    """
+    ends_at_s = time.monotonic() + DRAIN_S
+    drain_all(DRAIN_S)
+    if not is_over.wait(max(0.0, ends_at_s - time.monotonic())):
+        leases.cancel_all()
+
+
+def give_up(slot: Slot) -> None:
+    """An engine broke for good, and with it perhaps the GPU under it: only a new process helps. Whoever started this
+    one sees a status that is not 0, and starts it again.
+    """
+    state.should_stop = EX_FAILURE
 
 
 def warm_up(queues: Collection[str]) -> None:
@@ -44,8 +72,7 @@ def warm_up(queues: Collection[str]) -> None:
 
 
 def _load(queues: set[str]) -> None:
-    wanted = LanguageModel.objects.filter(engine=LanguageModel.Engine.TRANSFORMERS, queue__in=queues)
-    for model in wanted.filter(bots__is_enabled=True).distinct():
+    for model in health.in_use().filter(engine=LanguageModel.Engine.TRANSFORMERS, queue__in=queues):
         try:
             engine_of(model)
         except InferenceError as error:

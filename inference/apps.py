@@ -9,3 +9,8 @@ from django.utils.translation import gettext_lazy as _
 class InferenceConfig(AppConfig):
     name = "inference"
     verbose_name = _("Models")
+
+    def ready(self) -> None:
+        from inference import reporting  # models are there only now
+
+        reporting.register_gauges()

@@ -46,6 +46,7 @@ class GenRequest:
     sampling: SamplingParams = SamplingParams()
     deadline_s: float | None = None  # seconds from submit
     cache_scope: str = ""
+    first_token_s: float | None = None  # how long to wait for the first token at most, where another model can answer
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+FILTERED = "the service's content filter stopped the answer"  # the reason of such an end; asking elsewhere is no remedy
+
 
 class InferenceError(Exception):
     """Root. The text is for admins and logs, never for the person who asked."""
@@ -27,3 +29,7 @@ class QueueFull(InferenceError):
 
 class EngineDown(InferenceError):
     """The engine broke, could not be reached, or refused our key. Its own retries are used up."""
+
+
+class ShuttingDown(EngineDown):
+    """The engine takes nothing new because its process, or its place in it, ends: another one will answer."""

@@ -21,11 +21,10 @@ from clawdbot_site.security.secret_forms import AddressField, SecretsForm
 from integrations import credential_check, quota, quota_meter
 from integrations import robot_admin as robot_admin  # the page of group robots
 from integrations.checking import Finding
-from integrations.dingtalk import keys as dingtalk_keys
 from integrations.models import Platform, PlatformCredential, QuotaUsage
+from integrations.registry import adapter_for
 from monitoring.admin import AuditedModelAdmin
 
-EVENT_KEYS = ("verification_token", "encrypt_key")
 QUOTA_FIELDS = ("monthly_api_quota", "monthly_webhook_quota")
 IDENTITY = ("app_id", "app_secret", "base_url")  # a change of these may make it another bot
 FEISHU, DINGTALK = "platform == 'feishu'", "platform == 'dingtalk'"
@@ -95,14 +94,14 @@ class PlatformCredentialForm(SecretsForm):
         data.update({name: data.get(name) or 0 for name in QUOTA_FIELDS if name not in self.errors})
         if data.get("platform") == Platform.FEISHU:
             self._check_feishu(data)
-        if data.get("platform") == Platform.DINGTALK:
-            self._check_dingtalk(data)
+        if platform := data.get("platform"):
+            self._check_secrets(platform, data)
         return data
 
-    def _check_dingtalk(self, data: dict[str, Any]) -> None:
-        token, aes_key = (data.get(name) or "" for name in EVENT_KEYS)
-        has_token, has_aes_key = map(self.has_secret, EVENT_KEYS)
-        for name, text in dingtalk_keys.faults(token, aes_key, has_token=has_token, has_aes_key=has_aes_key).items():
+    def _check_secrets(self, platform: str, data: dict[str, Any]) -> None:
+        entered = {name: data.get(name) or "" for name in PlatformCredential.SECRETS}
+        held = [name for name in PlatformCredential.SECRETS if self.has_secret(name)]
+        for name, text in adapter_for(platform).credential_faults(entered, held).items():
             self.add_error(name, ValidationError(text))
 
     def _check_feishu(self, data: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ Plain Python: knows no bot, no engine, no Django model. Raw payloads never leave
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Protocol, final
@@ -410,6 +410,13 @@ class Adapter(ABC):
     def fetch_quoted(self, credentials: Credentials, message_id: str, target: ReplyTarget) -> Quoted | None:
         """What the message ``message_id`` of this chat says; None where that cannot be told. Raises PlatformError."""
         return None
+
+    def credential_faults(self, entered: Mapping[str, str], held: Collection[str]) -> Mapping[str, str]:
+        """What is wrong with an app's secrets, by field, in words for an admin; asked before they are stored.
+
+        ``entered`` are those given now, empty where none is; ``held`` names those that there will be.
+        """
+        return {}
 
     def streaming_obstacle(self, credentials: Credentials) -> Finding | None:
         """Why answers cannot grow while they are written, told from the credentials alone; None where they can."""

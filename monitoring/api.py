@@ -9,7 +9,7 @@ from typing import Any
 
 import django_filters
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.http.response import HttpResponseBase
 from django_filters.rest_framework import DjangoFilterBackend
 from drf_spectacular.types import OpenApiTypes
@@ -20,7 +20,7 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.routers import BaseRouter
 
-from monitoring import audit, exports
+from monitoring import audit, exports, selecting
 from monitoring.models import Alert, AuditLog
 
 
@@ -66,7 +66,9 @@ class AlertSerializer(serializers.ModelSerializer[Alert]):
 class AuditLogFilter(django_filters.FilterSet):
     action = django_filters.CharFilter(method="by_action", help_text="`bot.created`, or `bot.` for all that begins so.")
     actor = django_filters.CharFilter(method="by_actor", help_text="Id or name of a person or client, or a kind.")
-    target = django_filters.CharFilter(method="by_target", help_text="Id or label of the target, or its kind.")
+    target = django_filters.CharFilter(
+        method="by_target", help_text="Id or label of the target, its kind, or both: `bots.bot:<id>`."
+    )
     outcome = django_filters.ChoiceFilter(choices=AuditLog.Outcome.choices)
     address = django_filters.CharFilter()
     request_id = django_filters.CharFilter()
@@ -78,13 +80,13 @@ class AuditLogFilter(django_filters.FilterSet):
         fields: list[str] = []
 
     def by_action(self, entries: QuerySet[AuditLog], name: str, value: str) -> QuerySet[AuditLog]:
-        return entries.filter(action__startswith=value) if value.endswith(".") else entries.filter(action=value)
+        return selecting.by_action(entries, value)
 
     def by_actor(self, entries: QuerySet[AuditLog], name: str, value: str) -> QuerySet[AuditLog]:
-        return entries.filter(Q(actor_id=value) | Q(actor_label=value) | Q(actor_kind=value))
+        return selecting.by_actor(entries, value)
 
     def by_target(self, entries: QuerySet[AuditLog], name: str, value: str) -> QuerySet[AuditLog]:
-        return entries.filter(Q(target_id=value) | Q(target_label=value) | Q(target_type=value))
+        return selecting.by_target(entries, value)
 
 
 class AlertFilter(django_filters.FilterSet):

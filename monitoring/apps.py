@@ -11,4 +11,9 @@ class MonitoringConfig(AppConfig):
     verbose_name = _("Monitoring")
 
     def ready(self) -> None:
-        from monitoring import checks  # noqa: F401  (registers the system checks; needs loaded settings)
+        from monitoring import checks, metrics, sealer  # checks registers itself; all need loaded settings
+        from monitoring.doctor import ground
+
+        assert checks
+        metrics.register_gauge("clawdbot_audit_unsealed", sealer.waiting)
+        ground.register()

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Literal
+from uuid import UUID
 
-from django.db import models
+from django.db import models, transaction
 
 from monitoring.client_ip import parse_address
 from monitoring.context import Actor, current
@@ -24,10 +26,13 @@ from monitoring.text import printable
 __all__ = [
     "diff",
     "digest",
+    "entry",
+    "following",
     "record",
     "record_changed",
     "record_created",
     "record_deleted",
+    "record_many",
     "record_read",
     "record_refusal",
     "refusal_due",
@@ -37,6 +42,7 @@ __all__ = [
 
 Outcome = Literal["success", "refused", "failure"]
 ACTION = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+", re.ASCII)
+MANY: Final = 200
 REFUSALS: Final = FloodControl()
 READS: Final = FloodControl()
 
@@ -70,6 +76,28 @@ def record(
     _write(_event(action, _describe(target, target_label), outcome, reason), changes=changes)
 
 
+def entry(
+    action: str,
+    *,
+    pk: UUID,
+    actor: Actor,
+    target: models.Model,
+    target_label: str = "",
+    changes: Mapping[str, Any] | None = None,
+    outcome: Outcome = "success",
+    reason: str = "",
+) -> AuditLog:
+    """An entry for ``record_many``, under an id that follows from what it tells of."""
+    row = _row(_Event(action, _describe(target, target_label), outcome, reason, actor, "", ""), changes=changes)
+    row.pk = pk
+    return row
+
+
+def record_many(rows: Iterable[AuditLog]) -> None:
+    """Write entries of ``entry`` by as few statements as fit, in the caller's transaction."""
+    AuditLog.objects.bulk_create(rows, batch_size=MANY)
+
+
 def record_created(instance: models.Model, *, reason: str = "") -> None:
     changes = diff({}, snapshot(instance, many_to_many=True))
     record(f"{_noun(instance)}.created", target=instance, changes=changes, reason=reason)
@@ -80,6 +108,17 @@ def record_changed(instance: models.Model, before: Mapping[str, Any], *, reason:
     changes = diff(before, snapshot(instance, many_to_many=True))
     if changes:
         record(f"{_noun(instance)}.changed", target=instance, changes=changes, reason=reason)
+
+
+@contextmanager
+def following(model: type[models.Model], pk: Any) -> Iterator[None]:
+    """For code that changes a row by itself: what it did is written, in the same transaction."""
+    with transaction.atomic():
+        row = model._base_manager.filter(pk=pk).first()
+        before = snapshot(row, many_to_many=True) if row else {}
+        yield
+        if row:
+            record_changed(model._base_manager.get(pk=pk), before)
 
 
 def record_deleted(instance: models.Model, *, reason: str = "") -> None:
@@ -139,10 +178,14 @@ def _event(action: str, target: tuple[str, str, str], outcome: Outcome = "succes
 
 
 def _write(event: _Event, *, changes: Mapping[str, Any] | None = None, count: int = 1) -> None:
+    _row(event, changes=changes, count=count).save()
+
+
+def _row(event: _Event, *, changes: Mapping[str, Any] | None = None, count: int = 1) -> AuditLog:
     if not ACTION.fullmatch(event.action):
         raise ValueError(f"An audit action is dotted and lower-case, not {event.action!r}.")
     target_type, target_id, target_label = event.target
-    AuditLog(
+    return AuditLog(
         action=event.action,
         actor_kind=event.actor.kind,
         actor_id=printable(event.actor.id, 64),
@@ -156,7 +199,7 @@ def _write(event: _Event, *, changes: Mapping[str, Any] | None = None, count: in
         count=count,
         address=event.address,
         request_id=printable(event.request_id, 64),
-    ).save()
+    )
 
 
 def _describe(target: models.Model | None, label: str) -> tuple[str, str, str]:

@@ -7,6 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
 
+from monitoring import sinks
 from monitoring.client_ip import parse_network
 
 SHORTEST_TOKEN = 16  # characters
@@ -27,3 +28,14 @@ def check_metrics_token(**kwargs: Any) -> list[CheckMessage]:
         return []
     hint = f"Use at least {SHORTEST_TOKEN} random characters, or leave it empty to allow by address only."
     return [Error("METRICS_TOKEN is too short to be a secret.", hint=hint, id="monitoring.E002")]
+
+
+@register
+def check_audit_sinks(**kwargs: Any) -> list[CheckMessage]:
+    errors: list[CheckMessage] = []
+    for text in settings.AUDIT_SINKS:
+        try:
+            sinks.parse(text)
+        except ValueError as error:
+            errors.append(Error(f"AUDIT_SINKS: {error}", id="monitoring.E003"))
+    return errors

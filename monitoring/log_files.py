@@ -1,7 +1,7 @@
 """Log files of LOG_DIR: one a day (UTC), fourteen kept, older ones than yesterday's compressed, mode 640.
 
 Files are named by their day and only ever appended to, so several processes can write to them without renaming a file
-under each other.
+under each other. ``RotatedFile`` leaves all that to logrotate.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ import gzip
 import logging
 import os
 import shutil
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
+from logging.handlers import WatchedFileHandler
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 KEPT_DAYS: Final = 14
 MODE: Final = 0o640
@@ -67,6 +69,26 @@ class DailyFiles(logging.StreamHandler[IO[str]]):
 
     def _path(self, day: date) -> Path:
         return self.directory / f"clawdbot-{day.isoformat()}.log"
+
+
+class RotatedFile(WatchedFileHandler):
+    """Appends to ``<directory>/clawdbot.log``, and opens it anew within a second of its being renamed or removed."""
+
+    LOOK_S: Final = 1.0
+
+    def __init__(self, directory: str) -> None:
+        Path(directory).mkdir(parents=True, exist_ok=True, mode=0o750)
+        self._looked_at_s = 0.0
+        super().__init__(Path(directory) / "clawdbot.log", encoding="utf-8", errors="backslashreplace")
+
+    def _open(self) -> Any:
+        return _open(Path(self.baseFilename))
+
+    def reopenIfNeeded(self) -> None:
+        now = time.monotonic()
+        if now - self._looked_at_s >= self.LOOK_S:
+            self._looked_at_s = now
+            super().reopenIfNeeded()
 
 
 def _open(path: Path) -> IO[str]:

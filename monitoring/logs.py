@@ -39,6 +39,7 @@ QUIET: Final = (
     "urllib3",
     "websockets",
 )
+FILES: Final = {"daily": "monitoring.log_files.DailyFiles", "external": "monitoring.log_files.RotatedFile"}
 LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -84,16 +85,18 @@ class RedactingJsonFormatter(JsonFormatter):
         return redact(stack_info)
 
 
-def config(format: str, level: str, directory: str | None) -> dict[str, Any]:
-    """Return LOGGING. ``format`` is ``console`` or ``json``; with a directory, daily files besides standard output.
+def config(format: str, level: str, directory: str | None, rotation: str = "daily") -> dict[str, Any]:
+    """Return LOGGING. ``format`` is ``console`` or ``json``; with a directory, files besides standard output.
 
-    Raises ValueError on an unknown format or level.
+    ``rotation``: ``daily`` by ourselves, or ``external`` by logrotate. Raises ValueError on an unknown word.
     """
     if format not in ("console", "json") or level.upper() not in LEVELS:
         raise ValueError(f"LOG_FORMAT is console or json, LOG_LEVEL one of {', '.join(LEVELS)}.")
+    if rotation not in FILES:
+        raise ValueError(f"LOG_ROTATION is {' or '.join(FILES)}.")
     handlers: dict[str, Any] = {"stdout": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout"}}
     if directory:
-        handlers["file"] = {"class": "monitoring.log_files.DailyFiles", "directory": directory}
+        handlers["file"] = {"class": FILES[rotation], "directory": directory}
     for handler in handlers.values():
         handler["formatter"] = format
     return {

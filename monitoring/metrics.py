@@ -35,6 +35,9 @@ GAUGES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "clawdbot_dead_letters": ("Messages given up, waiting for a person.", ()),
     "clawdbot_audit_unsealed": ("Audit entries not sealed yet.", ()),
     "clawdbot_key_age_days": ("Age of the newest key.", ("kind",)),
+    "clawdbot_inference_running": ("Answers that a model writes in this process.", ("model",)),
+    "clawdbot_inference_waiting": ("Requests that wait in a model's engine in this process.", ("model",)),
+    "clawdbot_model_up": ("1: the model's last check was good; 0: it was not, or is too old.", ("model",)),
     "clawdbot_gpu_utilization_ratio": ("Busy share of the GPU, 0 to 1.", ("gpu",)),
     "clawdbot_gpu_memory_bytes": ("GPU memory in use.", ("gpu",)),
 }
@@ -53,8 +56,12 @@ FIRST_TOKEN_SECONDS = Histogram(
 )
 TOKENS = Counter("clawdbot_inference_tokens_total", "Tokens read (prompt) and written (completion).", ("model", "kind"))
 BATCH_SIZE = Histogram(
-    "clawdbot_inference_batch_size", "Requests in one step.", ("model",), buckets=(1, 2, 4, 8, 16, 32, 64, 128)
+    "clawdbot_inference_batch_size",
+    "Requests computed together, looked at each second.",
+    ("model",),
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256),
 )
+FALLBACKS = Counter("clawdbot_inference_fallbacks_total", "Answers left to another model.", ("model",))
 PLATFORM_CALLS = Counter("clawdbot_platform_calls_total", "Calls to a platform.", ("platform", "call", "outcome"))
 
 
@@ -82,6 +89,11 @@ def inference(
 
 def batch(model: str, size: int) -> None:
     BATCH_SIZE.labels(model).observe(size)
+
+
+def fallback(model: str) -> None:
+    """``model`` is the one that failed."""
+    FALLBACKS.labels(model).inc()
 
 
 def platform_call(platform: str, call: str, outcome: str) -> None:

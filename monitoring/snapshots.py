@@ -67,8 +67,8 @@ def clean(value: Any) -> Any:
         return [clean(item) for item in value]
     if value is None or isinstance(value, bool | int):
         return value
-    if isinstance(value, float):
-        return value if value == value and abs(value) != float("inf") else str(value)
+    if isinstance(value, float):  # what PostgreSQL's JSON would give back in another form is text
+        return value + 0.0 if 1e-5 <= abs(value) < 1e15 or value == 0 else str(value)
     return _cut(storable(value if isinstance(value, str) else _text(value)))
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
+from typing import Any
+
+from django.core.serializers.json import DjangoJSONEncoder
 
 # "token" but not "max_tokens"; "url_key" and "key_hash" but not "public_key" or "key_id".
 SECRET_NAME = re.compile(
@@ -23,6 +27,12 @@ def printable(text: str, limit: int | None = None) -> str:
 def storable(text: str) -> str:
     """Return the text with NUL and lone surrogates escaped; lines stay lines."""
     return UNSTORABLE.sub(_escaped, text)
+
+
+def json_text(value: Any, **options: Any) -> str:
+    """JSON on one line for every reader: what breaks lines or turns directions is escaped inside the texts."""
+    text = json.dumps(value, ensure_ascii=False, cls=DjangoJSONEncoder, **options)
+    return UNPRINTABLE.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
 
 
 def _escaped(match: re.Match[str]) -> str:

@@ -21,14 +21,21 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-PACKAGES = {"redis-server": "redis-server", "initdb": "postgresql", "chromium": "chromium"}
-POSTGRES_FOLDERS = ["/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin"]
+PACKAGES = {
+    "redis-server": "redis-server",
+    "initdb": "postgresql",
+    "chromium": "chromium",
+    "nginx": "nginx-light",
+    "logrotate": "logrotate",
+    "systemd-analyze": "systemd",
+}
+FOLDERS = ["/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/usr/sbin"]
 
 
 def program(name: str) -> str | None:
-    """Where a server's program is, also off the PATH (Debian keeps PostgreSQL's there)."""
+    """Where a server's program is, also off the PATH (where Debian keeps those of PostgreSQL and nginx)."""
     found = shutil.which(name)
-    places = (path for pattern in POSTGRES_FOLDERS for path in Path("/").glob(pattern.lstrip("/")))
+    places = (path for pattern in FOLDERS for path in Path("/").glob(pattern.lstrip("/")))
     return found or next((str(place / name) for place in places if (place / name).exists()), None)
 
 

@@ -29,10 +29,10 @@ def main() -> None:
     print(version("lark-oapi"), flush=True)
     for line in sys.stdin:
         times = int(line)
-        began = time.perf_counter()
+        began = time.process_time()
         for _ in range(times):
             handler.do(request)
-        took_s = time.perf_counter() - began
+        took_s = time.process_time() - began
         if len(took) != times:
             raise SystemExit("the SDK did not take every event")
         print(took_s / times * 1e6, flush=True)

@@ -8,6 +8,7 @@ from bots.admin.endpoints import EndpointAdmin
 from bots.admin.feedback import FeedbackAdmin
 from bots.admin.messages import MessageAdmin
 from bots.admin.schedules import ScheduleAdmin
+from bots.admin.usage import ModelUsageAdmin
 
 __all__ = [
     "BotAdmin",
@@ -17,5 +18,6 @@ __all__ = [
     "EndpointAdmin",
     "FeedbackAdmin",
     "MessageAdmin",
+    "ModelUsageAdmin",
     "ScheduleAdmin",
 ]

@@ -102,13 +102,13 @@ class BotAdmin(AuditedModelAdmin):
     list_filter = ["is_enabled", "model", "team", "reply_mode", "access"]
     search_fields = ["name", "slug", "system_prompt"]
     list_select_related = ["model"]
-    autocomplete_fields = ["model", "team", "choosable_models"]
+    autocomplete_fields = ["model", "fallback_model", "team", "choosable_models"]
     prepopulated_fields = {"slug": ["name"]}
     inlines = [EndpointInline]
     actions = ["enable", "disable"]
     actions_detail = ["open_playground"]
     fieldsets = [
-        (None, {"fields": ["name", "slug", "model", "is_enabled", "team"]}),
+        (None, {"fields": ["name", "slug", "model", "fallback_model", "is_enabled", "team"]}),
         (_("Character"), {"classes": ["tab"], "fields": ["system_prompt", "welcome_text", "ai_notice"]}),
         (
             _("Answers"),

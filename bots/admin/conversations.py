@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
 
+from bots.admin import events
 from bots.admin.message_words import error_of, moment
 from bots.admin.timings import in_words
 from bots.models import Conversation, Message
@@ -70,6 +71,7 @@ class ConversationAdmin(ReadOnlyModelAdmin):
         if conversation and self.has_view_permission(request, conversation):
             audit.record_read("conversation.read", target=conversation)
             shown = transcript(conversation, request.GET.get("before", ""))
+            shown |= events.beside(request, conversation, (turn["row"] for turn in shown["turns"]))
         return super().change_view(request, object_id, form_url, {**(extra_context or {}), **shown})
 
 

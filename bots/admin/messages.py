@@ -41,7 +41,10 @@ class MessageAdmin(ReadOnlyModelAdmin):
     actions = ["retry", "send_again"]  # type: ignore[assignment]  # the base class has none
     change_form_outer_before_template = "bots/message_panel.html"
     fieldsets = [
-        (None, {"fields": ["said_by", "text", "files", "answer", "feedback", "bot", "conversation_link"]}),
+        (
+            None,
+            {"fields": ["said_by", "text", "files", "answer", "written_by", "feedback", "bot", "conversation_link"]},
+        ),
         (
             _("Progress"),
             {
@@ -132,6 +135,17 @@ class MessageAdmin(ReadOnlyModelAdmin):
         reply = message if message.role == Message.Role.ASSISTANT else retrying.current_reply(message)
         given = reply.feedback.order_by("created_at", "id") if reply else ()
         return ", ".join(f"{one.user_id}: {one.get_vote_display()}" for one in given) or "–"
+
+    @admin.display(description=_("written by"))
+    def written_by(self, message: Message) -> str:
+        """The model, and which one failed before it."""
+        reply = message if message.role == Message.Role.ASSISTANT else retrying.current_reply(message)
+        details = reply.details if reply else {}
+        failed = details.get("fallback_from")
+        if not failed:
+            return details.get("model") or "–"
+        words = _("%(model)s, because %(first)s failed: %(reason)s")
+        return str(words) % {"model": details["model"], "first": failed["model"], "reason": failed["reason"]}
 
     @admin.display(description=_("delivery steps"))
     def steps(self, message: Message) -> SafeString | str:

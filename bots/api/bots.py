@@ -28,6 +28,13 @@ class BotSerializer(serializers.ModelSerializer[Bot]):
     model = serializers.SlugRelatedField(
         slug_field="name", queryset=LanguageModel.objects.all(), help_text="The model's name."
     )
+    fallback_model = serializers.SlugRelatedField(
+        slug_field="name",
+        queryset=LanguageModel.objects.all(),
+        required=False,
+        allow_null=True,
+        help_text="The name of the model that answers when the first one fails before anything was shown.",
+    )
     allowed_link_hosts = serializers.ListField(
         child=serializers.CharField(max_length=253, validators=[check_host]),
         required=False,
@@ -54,6 +61,7 @@ class BotSerializer(serializers.ModelSerializer[Bot]):
             "slug",
             "name",
             "model",
+            "fallback_model",
             "system_prompt",
             "temperature",
             "top_p",
@@ -96,7 +104,7 @@ class BotViewSet(ResourceViewSet):
     """Bots, by their slugs. Deleting one deletes its endpoints and conversations."""
 
     queryset = (
-        Bot.objects.select_related("model")
+        Bot.objects.select_related("model", "fallback_model")
         .prefetch_related("choosable_models")
         .annotate(endpoints_count=count_of(Endpoint, "bot"), conversations_count=count_of(Conversation, "bot"))
     )

@@ -73,6 +73,10 @@ class MessageSerializer(serializers.ModelSerializer[Message]):
     error = serializers.SerializerMethodField()
     attachments = serializers.SerializerMethodField()
     feedback = serializers.SerializerMethodField()
+    model = serializers.SerializerMethodField(help_text="Of a reply: the model that wrote it.")
+    fallback_from = serializers.SerializerMethodField(
+        help_text="Of a reply by the fallback model: which model failed before it, and why."
+    )
     reply = serializers.UUIDField(read_only=True, allow_null=True, help_text="Of a question: its current answer.")
 
     class Meta:
@@ -93,6 +97,8 @@ class MessageSerializer(serializers.ModelSerializer[Message]):
             "attempts",
             "next_attempt_at",
             "error",
+            "model",
+            "fallback_from",
             "prompt_tokens",
             "completion_tokens",
             "finish_reason",
@@ -111,6 +117,13 @@ class MessageSerializer(serializers.ModelSerializer[Message]):
     def get_feedback(self, row: Message) -> dict[str, int]:
         """Of an answer: how many found it helpful (`up`), how many not (`down`)."""
         return {vote: getattr(row, f"votes_{vote}", 0) for vote in Feedback.Vote.values}
+
+    def get_model(self, row: Message) -> str:
+        return str(row.details.get("model", ""))
+
+    def get_fallback_from(self, row: Message) -> dict[str, str] | None:
+        failed: dict[str, str] | None = row.details.get("fallback_from")
+        return failed
 
     def get_error(self, row: Message) -> str:
         """Why it failed; a reply that did not arrive tells its question's reason."""

@@ -15,10 +15,9 @@ from rest_framework.response import Response
 from bots.api.changing import ResourceViewSet
 from bots.api.secret_fields import AddressField, FingerprintField, SecretField, refuse_moved_secrets
 from integrations import checking, credential_check, quota, quota_meter
-from integrations.dingtalk import keys as dingtalk_keys
 from integrations.models import Platform, PlatformCredential
+from integrations.registry import adapter_for
 
-EVENT_KEYS = ("verification_token", "encrypt_key")
 IDENTITY = ("app_id", "app_secret", "base_url")  # a change of these may make it another bot
 
 
@@ -113,14 +112,14 @@ class _Wanted:
             errors["platform"] = _("An app stays on its platform. Make another credential.")
         if self._platform == Platform.FEISHU:
             errors |= self._missing_for_feishu()
-        if self._platform == Platform.DINGTALK:
-            errors |= self._wrong_for_dingtalk()
-        return errors
+        return errors | self._faults()
 
-    def _wrong_for_dingtalk(self) -> dict[str, Any]:
-        given = [self._given.get(name) or "" for name in EVENT_KEYS]
-        has_token, has_aes_key = (bool(self._value(name)) for name in EVENT_KEYS)
-        return {**dingtalk_keys.faults(*given, has_token=has_token, has_aes_key=has_aes_key)}
+    def _faults(self) -> dict[str, Any]:
+        if self._platform not in Platform:
+            return {}
+        entered = {name: self._given.get(name) or "" for name in PlatformCredential.SECRETS}
+        held = [name for name in PlatformCredential.SECRETS if self._value(name)]
+        return dict(adapter_for(self._platform).credential_faults(entered, held))
 
     def _missing_for_feishu(self) -> dict[str, Any]:
         errors: dict[str, Any] = {}

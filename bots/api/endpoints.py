@@ -18,6 +18,7 @@ from bots.api.parsing import BoundedJSONParser
 from bots.api.words import WordsField
 from bots.models import Bot, Endpoint, Message
 from integrations.models import PlatformCredential
+from monitoring import audit
 
 
 class EndpointSerializer(serializers.ModelSerializer[Endpoint]):
@@ -49,8 +50,11 @@ class EndpointSerializer(serializers.ModelSerializer[Endpoint]):
         validators: list[Any] = []  # one enabled endpoint for each credential: checked below, in words
 
     def get_key(self, row: Endpoint) -> str | None:
-        """Shown only to who may change the endpoint."""
-        return row.key if self._may_change() else None
+        """Shown only to who may change the endpoint, and noted: it is a secret."""
+        if not self._may_change():
+            return None
+        audit.record_read("endpoint.address_read", target=row)
+        return row.key
 
     def get_webhook_url(self, row: Endpoint) -> str | None:
         """The address for the platform's console; a secret, so shown only to who may change the endpoint."""

@@ -14,7 +14,8 @@ from bots.api.dead_letters import DeadLetterViewSet
 from bots.api.endpoints import EndpointViewSet, PushView
 from bots.api.feedback import FeedbackViewSet
 from bots.api.group_robots import GroupRobotViewSet
-from bots.api.language_models import LanguageModelViewSet
+from bots.api.language_models import LanguageModelViewSet, ModelKeyViewSet
+from bots.api.usage import UsageViewSet
 
 urlpatterns = [
     path("bots/<slug:slug>/messages/", AskView.as_view(), name="bot-messages"),
@@ -25,6 +26,8 @@ urlpatterns = [
 
 def register(router: BaseRouter) -> None:
     router.register("models", LanguageModelViewSet, basename="model")
+    router.register("model-keys", ModelKeyViewSet, basename="model-key")
+    router.register("usage", UsageViewSet, basename="usage")
     router.register("bots", BotViewSet, basename="bot")
     router.register("credentials", CredentialViewSet, basename="credential")
     router.register("endpoints", EndpointViewSet, basename="endpoint")

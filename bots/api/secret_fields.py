@@ -52,10 +52,14 @@ def refuse_moved_secrets(row: models.Model | None, given: dict[str, Any], names:
 
     Otherwise whoever may write the address could read the secret, by having it sent to a host of theirs.
     """
-    if row is None or "base_url" not in given or _origin(given["base_url"]) == _origin(getattr(row, "base_url", "")):
+    if row is None or "base_url" not in given or not leads_elsewhere(getattr(row, "base_url", ""), given["base_url"]):
         return {}
     kept = [name for name in names if name not in given and getattr(row, name)]
     return dict.fromkeys(kept, _("Give it again: the address now leads to another host."))
+
+
+def leads_elsewhere(old_url: str, new_url: str) -> bool:
+    return _origin(new_url) != _origin(old_url)
 
 
 def _origin(url: str) -> tuple[str, str]:

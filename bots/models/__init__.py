@@ -1,6 +1,6 @@
 """The product's tables: who answers (bot.py), in which groups (chat.py), what was said (conversation.py), which files
-came with it (files.py), what was sent (delivery.py), what people think of it (feedback.py), and who holds the
-platforms' long connections (listening.py).
+came with it (files.py), what was sent (delivery.py), what people think of it (feedback.py), what it cost (usage.py),
+and who holds the platforms' long connections (listening.py).
 """
 
 from bots.models.bot import Bot, Endpoint
@@ -10,6 +10,7 @@ from bots.models.delivery import DeliveryStep
 from bots.models.feedback import Feedback
 from bots.models.files import MessageFile
 from bots.models.listening import LongConnection
+from bots.models.usage import ModelUsage
 
 __all__ = [
     "Bot",
@@ -21,4 +22,5 @@ __all__ = [
     "LongConnection",
     "Message",
     "MessageFile",
+    "ModelUsage",
 ]

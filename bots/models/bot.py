@@ -54,6 +54,15 @@ class Bot(models.Model):
     name = models.CharField(_("name"), max_length=100)
     team = models.ForeignKey("security.Team", models.PROTECT, null=True, blank=True, verbose_name=_("team"))
     model = models.ForeignKey(LanguageModel, models.PROTECT, related_name="bots", verbose_name=_("model"))
+    fallback_model = models.ForeignKey(
+        LanguageModel,
+        models.PROTECT,
+        related_name="fallback_bots",
+        null=True,
+        blank=True,
+        verbose_name=_("fallback model"),
+        help_text=_("Answers when the model fails before anything was shown."),
+    )
     system_prompt = models.TextField(_("system prompt"), blank=True, max_length=20_000)
     temperature = models.FloatField(
         _("temperature"), default=0.7, validators=[MinValueValidator(0.0), MaxValueValidator(2.0)]

@@ -7,12 +7,13 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
@@ -26,6 +27,7 @@ from clawdbot_site.security.models.clients import Scope
 from clawdbot_site.security.models.network import validate_network
 from clawdbot_site.security.serializers import would_lock_out
 from clawdbot_site.security.throttling import address_of
+from monitoring import audit
 from monitoring.admin import AuditedModelAdmin, ReadOnlyModelAdmin
 
 ROLE_NAMES = frozenset(roles.Role.values)
@@ -79,6 +81,11 @@ class UserAdmin(DjangoUserAdmin, OwnersOnly):
     @admin.display(description=_("roles"))
     def roles(self, user: User) -> str:
         return ", ".join(group.name for group in user.groups.all())
+
+    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
+        with audit.following(User, unquote(id)):
+            response: HttpResponse = super().user_change_password(request, id, form_url)
+        return response
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
         return super().get_queryset(request).prefetch_related("groups")

@@ -185,6 +185,10 @@ class Digests:
         """64 hex characters by which a row is found, without its secret (a URL key) in the index."""
         return self._digest("lookup", value)
 
+    def derived_key(self, use: str) -> bytes:
+        """32 bytes for one use of another app."""
+        return hmac.digest(self.key, b"derive\0" + use.encode(), "sha256")
+
     def _digest(self, domain: str, text: str) -> str:
         message = domain.encode() + b"\0" + text.encode(errors="surrogatepass")
         return hmac.new(self.key, message, hashlib.sha256).hexdigest()

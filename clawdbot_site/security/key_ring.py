@@ -93,6 +93,16 @@ def lookup_hash(value: str) -> str:
     return _current().digests.lookup_hash(value)
 
 
+def derived_key(use: str) -> bytes:
+    """A key for one use of another app (the audit log's marks), stable for the life of the installation."""
+    return _current().digests.derived_key(use)
+
+
+def is_stale(sealed: bytes) -> bool:
+    """Whether another data key has become the primary one since this was sealed."""
+    return encryption.key_id_of(sealed) != primary_id()
+
+
 def forget() -> None:
     """Read the keys anew at the next need."""
     global _loaded

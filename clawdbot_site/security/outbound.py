@@ -63,6 +63,12 @@ def guarded_client(*, limits: httpx.Limits | None = None, **httpx_options: Any) 
     return _Client(transport=transport, trust_env=False, follow_redirects=False, **httpx_options)
 
 
+def post_json(url: str, body: dict[str, Any], timeout_s: float = 5.0) -> None:
+    """One call, for who makes few. Raises httpx.HTTPError for whatever is no 2xx."""
+    with guarded_client(timeout=timeout_s) as client:
+        client.post(url, json=body).raise_for_status()
+
+
 def resolve(host: str, port: int) -> list[str]:
     """Return the addresses of a host, all of which may be called. Raises OutboundRefused, OSError.
 

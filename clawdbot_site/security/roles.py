@@ -87,8 +87,12 @@ READ_ONLY_MODELS: Final = frozenset(
         "security.refreshtoken",
         "security.datakey",
         "monitoring.auditlog",
-        "monitoring.seal",
-        "monitoring.checkpoint",
+        "monitoring.auditseal",
+        "monitoring.auditwaiting",
+        "monitoring.auditcheckpoint",
+        "monitoring.auditkey",
+        "monitoring.auditsink",
+        "monitoring.auditcursor",
     }
 )
 SEPARATE_DUTIES: Final = frozenset({Role.OPERATOR.value, Role.SECURITY.value, Role.AUDITOR.value})

@@ -47,6 +47,10 @@ def _list(title: Any, icon: str, model: str) -> Item:
     return _item(title, icon, reverse_lazy(f"admin:{app}_{name}_changelist"), f"{app}.view_{name}")
 
 
+def _may_read_the_log(request: HttpRequest) -> bool:
+    return request.user.has_perm("monitoring.view_auditlog")
+
+
 def _is_playground(request: HttpRequest) -> bool:
     return request.path.startswith(PLAYGROUND)
 
@@ -93,6 +97,7 @@ NAVIGATION = [
     {
         "title": _("Watch"),
         "items": [
+            _list(_("Usage and costs"), "payments", "bots.modelusage"),
             _list(_("Alerts"), "notifications", "monitoring.alert"),
             _list(_("Audit log"), "history", "monitoring.auditlog"),
             _list(_("Schedules"), "schedule", "django_celery_beat.periodictask"),
@@ -108,7 +113,7 @@ UNFOLD = {
     "SITE_URL": None,
     "SITE_ICON": _file("logo.svg"),
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": _file("favicon.svg")}],
-    "SHOW_HISTORY": False,  # Django's own history knows less than the audit log
+    "SHOW_HISTORY": _may_read_the_log,  # the audit log is the history (monitoring/admin/base.py)
     "SHOW_VIEW_ON_SITE": False,
     "SHOW_LANGUAGES": True,
     "LANGUAGES": {"action": SET_LANGUAGE},

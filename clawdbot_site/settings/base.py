@@ -15,6 +15,7 @@ from monitoring import logs
 
 EMBEDDED = environment.is_embedded()
 DATA_DIR = environment.data_dir()
+ENV_FILE = BASE_DIR / ".env"
 DEBUG = env("DEBUG")
 SECRET_KEY = environment.secret("SECRET_KEY", "secret-key", environment.new_secret_key)
 FIELD_ENCRYPTION_KEYS = environment.encryption_keys()
@@ -26,6 +27,7 @@ REDIS_URL = env("REDIS_URL")
 ALLOWED_HOSTS = [*env("ALLOWED_HOSTS"), urlsplit(PUBLIC_URL).hostname, "127.0.0.1", "localhost", "[::1]"]
 
 INSTALLED_APPS = [
+    "unfold.contrib.filters",
     "unfold.apps.BasicAppConfig",  # leaves the choice of the admin site to clawdbot_site.apps
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -147,6 +149,8 @@ METRICS_ALLOWED_NETWORKS = environment.networks("METRICS_ALLOWED_NETWORKS")
 METRICS_TOKEN = env("METRICS_TOKEN")
 WORKER_METRICS_PORT = env("WORKER_METRICS_PORT")
 PROMETHEUS_EXPORT_MIGRATIONS = False
+AUDIT_SINKS = env("AUDIT_SINKS") or [f"file:{DATA_DIR / 'audit'}"]
+AUDIT_RETENTION_DAYS = environment.audit_retention_days()
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "clawdbot_site.security.authentication.BearerAuthentication",
@@ -193,8 +197,8 @@ OUTBOUND_PROXY = environment.base_url("OUTBOUND_PROXY")
 OUTBOUND_ALLOWED_NETWORKS = environment.networks("OUTBOUND_ALLOWED_NETWORKS")
 OUTBOUND_TRUSTED_ORIGINS = [
     f"{part.hostname}:{part.port or (443 if part.scheme == 'https' else 80)}"
-    for part in map(urlsplit, [FEISHU_BASE_URL, DINGTALK_API_URL, DINGTALK_OAPI_URL, MODEL_ENDPOINT])
-    if part.hostname
+    for part in map(urlsplit, [FEISHU_BASE_URL, DINGTALK_API_URL, DINGTALK_OAPI_URL, MODEL_ENDPOINT, *AUDIT_SINKS])
+    if part.hostname and part.scheme in ("http", "https")
 ]
 
 # -- doorbells, live updates, cache: Redis, or this process itself --
@@ -220,6 +224,16 @@ CELERY_BEAT_SCHEDULE = {
     "sweep": {"task": "bots.tasks.sweep", "schedule": 2.0, "options": {"expires": 2.0}},
     "close cards": {"task": "bots.tasks.close_cards", "schedule": 60.0, "options": {"expires": 60.0}},
     "tidy": {"task": "bots.tasks.tidy", "schedule": 3600.0, "options": {"expires": 600.0}},
+    "check models": {"task": "inference.tasks.check_models", "schedule": 60.0, "options": {"expires": 60.0}},
+    "count costs": {"task": "bots.tasks.count_costs", "schedule": 300.0, "options": {"expires": 300.0}},
+    "record what bots did": {"task": "bots.tasks.record_turns", "schedule": 10.0, "options": {"expires": 10.0}},
+    "seal the audit log": {"task": "monitoring.tasks.seal", "schedule": 2.0, "options": {"expires": 2.0}},
+    "copy audit checkpoints": {
+        "task": "monitoring.tasks.copy_checkpoints",
+        "schedule": 5.0,
+        "options": {"expires": 5.0},
+    },
+    "purge the audit log": {"task": "monitoring.tasks.purge", "schedule": 86_400.0, "options": {"expires": 3600.0}},
     "review quotas": {"task": "bots.tasks.review_quotas", "schedule": 3600.0, "options": {"expires": 600.0}},
 }
 CHANNEL_LAYERS = {
@@ -242,8 +256,9 @@ CACHES = {
     )
 }
 
+LOG_DIR = env("LOG_DIR")
 try:
-    LOGGING = logs.config(env("LOG_FORMAT"), env("LOG_LEVEL"), env("LOG_DIR") or None)
+    LOGGING = logs.config(env("LOG_FORMAT"), env("LOG_LEVEL"), LOG_DIR or None, env("LOG_ROTATION"))
 except ValueError as error:
     raise ImproperlyConfigured(str(error)) from None
 UNFOLD = admin_look.UNFOLD

@@ -32,21 +32,31 @@ SQLITE_OPTIONS = {
 
 
 def databases(data_dir: Path) -> dict[str, dict[str, Any]]:
-    url = env("DATABASE_URL") or f"sqlite:///{(data_dir / 'clawdbot.sqlite3').as_posix()}"
+    """``default``; and with DATABASE_OWNER_URL ``owner``, the same database as another role: it migrates and purges."""
+    default = _database(
+        "DATABASE_URL", env("DATABASE_URL") or f"sqlite:///{(data_dir / 'clawdbot.sqlite3').as_posix()}"
+    )
+    if not env("DATABASE_OWNER_URL"):
+        return {"default": default}
+    owner = _database("DATABASE_OWNER_URL", env("DATABASE_OWNER_URL"))
+    if any(not one["ENGINE"].endswith("postgresql") for one in (default, owner)):
+        raise ImproperlyConfigured("DATABASE_OWNER_URL needs PostgreSQL in DATABASE_URL as well; SQLite has no roles.")
+    return {"default": default, "owner": {**owner, "CONN_MAX_AGE": 0, "TEST": {"MIRROR": "default"}}}
+
+
+def _database(name: str, url: str) -> dict[str, Any]:
     try:
         config = environ.Env.db_url_config(url)
         engine = ENGINES[config["ENGINE"]]
     except (KeyError, ValueError, ImproperlyConfigured):
         raise ImproperlyConfigured(
-            "DATABASE_URL must start with postgres:// or sqlite:///, like postgres://user:password@host:5432/name."
+            f"{name} must start with postgres:// or sqlite:///, like postgres://user:password@host:5432/name."
         ) from None
     options = SQLITE_OPTIONS if engine.endswith("sqlite3") else POSTGRES_OPTIONS
     return {
-        "default": {
-            **config,
-            "ENGINE": engine,
-            "CONN_MAX_AGE": 600,
-            "CONN_HEALTH_CHECKS": True,
-            "OPTIONS": {**config.get("OPTIONS", {}), **options},
-        }
+        **config,
+        "ENGINE": engine,
+        "CONN_MAX_AGE": 600,
+        "CONN_HEALTH_CHECKS": True,
+        "OPTIONS": {**config.get("OPTIONS", {}), **options},
     }

@@ -31,6 +31,7 @@ PLACEHOLDERS = (
     "your-secret",
     "your_secret",
 )
+SHORTEST_RETENTION_DAYS = 180
 FEWEST_CHARACTERS = 10  # different ones; "xxxx…" is no secret
 
 
@@ -69,11 +70,13 @@ env = Environment(
     METRICS_TOKEN=(str, ""),
     WORKER_METRICS_PORT=(int, 0),
     MFA_REQUIRED_ROLES=(list, []),
-    AUDIT_SINKS=(list, []),
+    AUDIT_SINKS=(list, []),  # where signed checkpoints of the audit log are copied; empty: file:<data dir>/audit
+    AUDIT_RETENTION_DAYS=(int, 400),
     OUTBOUND_PROXY=(str, ""),
     OUTBOUND_ALLOWED_NETWORKS=(list, []),  # private networks that outgoing calls may reach
     EMAIL_URL=(str, ""),
     LOG_DIR=(str, ""),
+    LOG_ROTATION=(str, "daily"),  # daily: by ourselves; external: by logrotate
     LOG_FORMAT=(str, "console"),  # console or json
     LOG_LEVEL=(str, "INFO"),
     LANGUAGE_CODE=(str, ""),
@@ -110,6 +113,13 @@ def networks(name: str) -> list[str]:
         except ValueError:
             raise ImproperlyConfigured(f"{name}: {entry!r} is no network. Write it like 10.0.0.0/8.") from None
     return list(env(name))
+
+
+def audit_retention_days() -> int:
+    days = int(env("AUDIT_RETENTION_DAYS"))
+    if days < SHORTEST_RETENTION_DAYS:
+        raise ImproperlyConfigured(f"AUDIT_RETENTION_DAYS: at least {SHORTEST_RETENTION_DAYS}, not {days}.")
+    return days
 
 
 def base_url(name: str) -> str:

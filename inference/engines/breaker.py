@@ -17,6 +17,11 @@ class CircuitBreaker:
         self._lock = threading.Lock()
         self._failures = 0
         self._next_probe_at = 0.0
+        self.reason = ""  # of the last failure, for admins
+
+    @property
+    def is_open(self) -> bool:
+        return self._failures >= self._threshold
 
     def wait_s(self) -> float:
         """Return 0 for "go ahead", else the seconds to the next probe. Going ahead while half-open takes the probe."""
@@ -33,7 +38,17 @@ class CircuitBreaker:
         with self._lock:
             self._failures = 0
 
-    def failed(self) -> None:
+    def failed(self, reason: str = "") -> None:
         with self._lock:
             self._failures += 1
-            self._next_probe_at = self._clock() + self._open_s
+            self._note(reason)
+
+    def trip(self, reason: str) -> None:
+        """Open now: somebody else (the health check) knows that the service is down."""
+        with self._lock:
+            self._failures = max(self._failures, self._threshold)
+            self._note(reason)
+
+    def _note(self, reason: str) -> None:
+        self.reason = reason or self.reason
+        self._next_probe_at = self._clock() + self._open_s

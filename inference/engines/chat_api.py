@@ -22,6 +22,9 @@ _NO_STREAM_OPTIONS = re.compile(
 )
 
 
+_MOST_TOKENS = 100_000_000  # of one call; above it nobody has counted
+
+
 class Unavailable(EngineDown):
     """The service is down, overloaded or out of reach: asking again later may help."""
 
@@ -88,8 +91,9 @@ def parse_chunk(data: str) -> Chunk:
     event = _json_object(data)
     if error := event.get("error"):
         raise _reported(error)
-    choice = next((c for c in event.get("choices") or [] if isinstance(c, dict)), {})
-    message = choice.get("delta") or choice.get("message") or {}
+    choices = event.get("choices")
+    choice = next((c for c in choices if isinstance(c, dict)), {}) if isinstance(choices, list) else {}
+    message = next((m for name in ("delta", "message") if isinstance(m := choice.get(name), dict)), {})
     return Chunk(
         answer=_text(message.get("content") or choice.get("text")),
         reasoning=_text(message.get("reasoning_content") or message.get("reasoning")),
@@ -109,6 +113,8 @@ def explained(failed: CallFailed) -> InferenceError:
 def _meaning(failed: CallFailed, said: str) -> InferenceError:
     if failed.status is None:
         return Unavailable(failed.text)
+    if failed.status == 200:
+        return EngineDown(failed.text)
     if failed.status in (401, 403):
         return EngineDown("the service refused the API key")
     if failed.status == 404:
@@ -141,7 +147,7 @@ def _data_url(image: bytes) -> str:
 def _json_object(data: str) -> dict[str, Any]:
     try:
         event = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):  # the second: nested a hundred thousand deep
         raise CallFailed(None, "the service sent something that is not JSON") from None
     if not isinstance(event, dict):
         raise CallFailed(None, "the service sent something that is not a JSON object")
@@ -165,7 +171,7 @@ def _text(value: Any) -> str:
 def _usage(value: Any) -> Usage | None:
     if not isinstance(value, dict):
         return None
-    prompt, completion = value.get("prompt_tokens"), value.get("completion_tokens")
-    if not isinstance(prompt, int) or not isinstance(completion, int):
-        return None
-    return Usage(prompt, completion)
+    counts: list[Any] = [value.get("prompt_tokens"), value.get("completion_tokens")]
+    if not all(type(count) is int and 0 <= count <= _MOST_TOKENS for count in counts):
+        return None  # estimated instead: costs are made of these
+    return Usage(*counts)

@@ -6,28 +6,31 @@ Retries come only before the first token, while the reply is iterated, and end i
 from __future__ import annotations
 
 import itertools
+import math
 import random
 import threading
 import time
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import httpx
 
-from inference.base import ChatMessage, Delta, Engine, EngineStats, Finish, GenRequest, SamplingParams, Usage
+from inference.base import Delta, Engine, EngineStats, Finish, GenRequest, Usage
 from inference.engines.breaker import CircuitBreaker
 from inference.engines.chat_api import Chunk, Dialect, Unavailable, chat_body, chunks, explained
+from inference.engines.checking import Check, Health
+from inference.engines.keys import ApiKey, KeyRing
 from inference.engines.reasoning import Piece, ReasoningSplitter
 from inference.engines.replies import Roster, TrackedReply, check_request
 from inference.engines.service import CallFailed, Service
 from inference.engines.wire import Wire
-from inference.errors import EngineDown, InferenceError
+from inference.errors import FILTERED, EngineDown, InferenceError
 from inference.text import estimated_tokens
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 8.0
 _LONGEST_RETRY_AFTER_S = 20.0
+_MOST_CHARACTERS_PER_TOKEN = 32
 _FINISHES: dict[str, Finish] = {"length": "length"}  # everything else that is no error ends like "stop"
 
 
@@ -40,17 +43,6 @@ class Timeouts:
     retry_s: float = 45.0
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
-    """What came of a check. ``status`` is 0 when no answer came; ``error`` is for admins."""
-
-    ok: bool
-    status: int = 0
-    text: str = ""
-    first_token_s: float | None = None
-    error: str = ""
-
-
 class OpenAIEngine(Engine):
     """``http`` is an HTTP/1.1 client of this engine's own, guarded and in the end closed by whoever made it."""
 
@@ -58,7 +50,7 @@ class OpenAIEngine(Engine):
         self,
         base_url: str,
         model: str,
-        api_key: str,
+        api_key: str | KeyRing,
         http: httpx.Client,
         *,
         first_token_timeout_s: float = 60.0,
@@ -67,7 +59,8 @@ class OpenAIEngine(Engine):
         breaker: CircuitBreaker | None = None,
     ) -> None:
         self.model = model
-        self.service = Service(http, base_url, api_key)
+        keys = api_key if isinstance(api_key, KeyRing) else KeyRing([ApiKey(api_key)])
+        self.service = Service(http, base_url, keys)
         self.timeouts = Timeouts(first_token_timeout_s, between_tokens_timeout_s, retry_budget_s)
         self.breaker = breaker or CircuitBreaker()
         self.dialect = Dialect()
@@ -78,7 +71,7 @@ class OpenAIEngine(Engine):
         chat_body(request, self.model, self.dialect)  # refuses a broken picture now
         reply = OpenAIReply(request, self._roster, self)
         if wait_s := self.breaker.wait_s():
-            raise _broken(wait_s)
+            raise _broken(wait_s, self.breaker.reason)
         self._roster.admit(reply)
         return reply
 
@@ -89,15 +82,13 @@ class OpenAIEngine(Engine):
             self.dialect = corrected
         return corrected is not None
 
+    def has_another_key(self, failed: CallFailed) -> bool:
+        """Each key refused rests, so this ends after as many calls as there are keys."""
+        return failed.status in (401, 403, 429) and self.service.keys.has_fresh()
+
     def check(self, prompt: str = "Say hello.", timeout_s: float = 20.0) -> Health:
-        """Post a prompt to ``/completions``, if that does not exist to ``/chat/completions``; expect 200 and text."""
-        legacy = {"model": self.model, "prompt": prompt, "max_tokens": 32, "stream": True}
-        health = self._probe("/completions", legacy, timeout_s)
-        if health.status not in (404, 405):
-            return health
-        request = GenRequest("check", (ChatMessage("user", prompt),), SamplingParams(max_new_tokens=32))
-        dialect = replace(self.dialect, has_stream_options=False)
-        return self._probe("/chat/completions", chat_body(request, self.model, dialect), timeout_s)
+        """Ask something as an answer would, in the service's dialect and with each of its keys; never raises."""
+        return Check(self, prompt, timeout_s).health()
 
     def stats(self) -> EngineStats:
         return EngineStats(running=len(self._roster))
@@ -108,21 +99,6 @@ class OpenAIEngine(Engine):
     def close(self) -> None:
         self._roster.drain(0)
 
-    def _probe(self, path: str, body: dict[str, Any], timeout_s: float) -> Health:
-        began_at = time.monotonic()
-        text, first_token_s = "", None
-        try:
-            with closing(chunks(self.service.stream(path, body, Wire(began_at + timeout_s), timeout_s))) as received:
-                for chunk in received:
-                    text += chunk.answer or chunk.reasoning
-                    if text and first_token_s is None:
-                        first_token_s = time.monotonic() - began_at
-        except CallFailed as failed:
-            return Health(False, failed.status or 0, error=self.service.cleaned(str(explained(failed))))
-        if not text.strip():
-            return Health(False, 200, error="the model returned no text")
-        return Health(True, 200, text, first_token_s)
-
 
 class OpenAIReply(TrackedReply):
     """``usage_is_estimated`` says that the service did not count, or was not let finish."""
@@ -132,8 +108,10 @@ class OpenAIReply(TrackedReply):
         self.usage_is_estimated = True
         self._engine = engine
         self._timeouts = engine.timeouts
+        self._patience_s = min(engine.timeouts.first_token_s, request.first_token_s or math.inf)
         self._splitter = ReasoningSplitter()
         self._written: list[str] = []  # all that the model wrote, thinking too
+        self._written_characters = 0
         self._has_answer = False
         self._dialect = engine.dialect
         self._began_at = 0.0
@@ -173,8 +151,15 @@ class OpenAIReply(TrackedReply):
                 finish = chunk.finish or finish
                 yield from self._noted(chunk)
                 self._raise_if_interrupted()
+                if self._has_run_away():
+                    finish = "length"
+                    break
                 wire.expires_at = min(self._ends_at, self._silence_ends_at())
         yield from self._complete(finish)
+
+    def _has_run_away(self) -> bool:
+        """The service writes on far behind the limit it was given."""
+        return self._written_characters > _MOST_CHARACTERS_PER_TOKEN * self.request.sampling.max_new_tokens + 4096
 
     def _call(self, wire: Wire) -> Generator[str]:
         self._raise_if_interrupted()
@@ -187,6 +172,7 @@ class OpenAIReply(TrackedReply):
         if chunk.usage is not None:
             self.usage, self.usage_is_estimated = chunk.usage, False
         self._written += filter(None, (chunk.reasoning, chunk.answer))
+        self._written_characters += len(chunk.reasoning) + len(chunk.answer)
         if chunk.reasoning:
             yield Delta(chunk.reasoning, "reasoning")
         yield from self._shown(self._splitter.feed(chunk.answer))
@@ -201,7 +187,7 @@ class OpenAIReply(TrackedReply):
         self._estimate_usage()
         self._engine.breaker.succeeded()
         if finish == "content_filter":
-            yield Delta(finish="error", error="the service's content filter stopped the answer")
+            yield Delta(finish="error", error=FILTERED)
         elif not self._has_answer:
             thoughts = ", only thoughts" if self._written else ""
             yield Delta(finish="error", error=f"the model returned no text{thoughts}")
@@ -212,18 +198,18 @@ class OpenAIReply(TrackedReply):
         self._estimate_usage()
         if finish := self.ending():
             return Delta(finish=finish)
+        reason = self._engine.service.cleaned(f"the answer was cut off: {error}" if self._written else str(error))
         if isinstance(error, Unavailable):
-            self._engine.breaker.failed()
+            self._engine.breaker.failed(reason)
         else:
             self._engine.breaker.succeeded()  # it is there, and means what it says
-        reason = f"the answer was cut off: {error}" if self._written else str(error)
-        return Delta(finish="error", error=self._engine.service.cleaned(reason))
+        return Delta(finish="error", error=reason)
 
     def _pause_before_retry(self, failed: CallFailed, attempt: int) -> float | None:
         """Return how long to wait, None to give up."""
         if self._written or self.ending():
             return None
-        if self._engine.learn(failed, self._dialect):
+        if self._engine.learn(failed, self._dialect) or self._engine.has_another_key(failed):
             return 0.0
         if not isinstance(explained(failed), Unavailable):
             return None
@@ -231,17 +217,18 @@ class OpenAIReply(TrackedReply):
         pause_s = random.uniform(longest_s / 2, longest_s)  # noqa: S311 - jitter
         if failed.retry_after_s is not None:
             pause_s += min(failed.retry_after_s, _LONGEST_RETRY_AFTER_S)
-        budget_s = min(self._timeouts.retry_s, self._timeouts.first_token_s)
+        is_spared = self.request.first_token_s is not None  # another model can answer: try that one soon
+        budget_s = min(self._timeouts.retry_s, self._patience_s / (3 if is_spared else 1))
         return pause_s if time.monotonic() - self._began_at + pause_s < budget_s else None
 
     def _new_wire(self) -> Wire:
         with self._wire_lock:
-            self._wire = Wire(min(self._ends_at, self._began_at + self._timeouts.first_token_s))
+            self._wire = Wire(min(self._ends_at, self._began_at + self._patience_s))
             return self._wire
 
     def _silence_ends_at(self) -> float:
         if not self._written:
-            return self._began_at + self._timeouts.first_token_s
+            return self._began_at + self._patience_s
         return time.monotonic() + self._timeouts.between_tokens_s
 
     def _raise_if_interrupted(self) -> None:
@@ -255,7 +242,8 @@ class OpenAIReply(TrackedReply):
             self.usage = Usage(prompt, estimated_tokens(self._written))
 
 
-def _broken(wait_s: float) -> EngineDown:
-    error = EngineDown("the service failed several times in a row; it is left alone for some seconds")
+def _broken(wait_s: float, reason: str) -> EngineDown:
+    said = f"; last: {reason}" if reason else ""
+    error = EngineDown(f"the service failed several times in a row and is left alone for some seconds{said}")
     error.retry_after_s = wait_s
     return error

@@ -11,7 +11,7 @@ from abc import abstractmethod
 from collections.abc import Generator, Iterator
 
 from inference.base import Delta, Finish, GenRequest, Reply, Result, Timings, Usage
-from inference.errors import BadRequest, EngineDown
+from inference.errors import BadRequest, ShuttingDown
 
 logger = logging.getLogger(__name__)
 
@@ -46,10 +46,10 @@ class Roster:
         return len(self._replies)
 
     def admit(self, reply: TrackedReply) -> None:
-        """Raises EngineDown while shutting down, BadRequest for an id that is in flight."""
+        """Raises ShuttingDown, BadRequest for an id that is in flight."""
         with self._lock:
             if self._is_closed:
-                raise EngineDown("the engine is shutting down")
+                raise ShuttingDown("the engine is shutting down")
             if reply.request.id in self._replies:
                 raise BadRequest("a request with this id is in flight")
             self._replies[reply.request.id] = reply

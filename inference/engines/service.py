@@ -1,4 +1,4 @@
-"""One remote model service: its address, key and connections. Knows HTTP, not what the events mean."""
+"""One remote model service: its address, keys and connections. Knows HTTP, not what the events mean."""
 
 from __future__ import annotations
 
@@ -12,14 +12,18 @@ from typing import Any
 
 import httpx
 
+from inference.engines.keys import ApiKey, KeyRing
 from inference.engines.sse import EventTooLarge, SseDecoder
 from inference.engines.wire import Watchdog, Wire
 
+CONNECT_TIMEOUT_S = 5.0
 DONE = "[DONE]"  # the data of the event that ends every complete stream
 
 _RETRIED = {408, 409, 429, 500, 502, 503, 504}
 _MAX_BODY_BYTES = 4 << 20
 _MAX_REASON_CHARACTERS = 300
+_KEY_REFUSALS = {401, 403, 429}
+_WEB_PAGE = "the address answers with a web page, not like a model service; does the base URL lack its /v1?"
 _KEY_LIKE = re.compile(r"\b(sk-|Bearer\s+)[\w*.-]+")
 
 
@@ -40,10 +44,10 @@ class CallFailed(Exception):
 class Service:
     """``base_url`` ends in ``/v1``; ``http`` is an HTTP/1.1 client, pooled and guarded by whoever made it."""
 
-    def __init__(self, http: httpx.Client, base_url: str, api_key: str) -> None:
+    def __init__(self, http: httpx.Client, base_url: str, keys: KeyRing) -> None:
+        self.keys = keys
         self._http = http
         self._base_url = base_url.rstrip("/")
-        self._api_key = api_key
         self._watchdog = Watchdog()
 
     def stream(self, path: str, body: Mapping[str, Any], wire: Wire, read_timeout_s: float) -> Generator[str]:
@@ -51,10 +55,12 @@ class Service:
 
         Cutting ``wire`` wakes it. Raises CallFailed.
         """
+        key = self.keys.pick()
         try:
-            with self._watchdog.watching(wire), self._posted(path, body, wire, read_timeout_s) as response:
+            with self._watchdog.watching(wire), self._posted(path, body, key, wire, read_timeout_s) as response:
                 if response.status_code != 200:
-                    raise self._refusal(response)
+                    raise self._refusal(response, key)
+                self.keys.taken(key)
                 yield from _events(response)
         except (httpx.HTTPError, httpx.StreamError) as error:
             failure = f"the connection to the service failed: {type(error).__name__}: {error}"
@@ -62,21 +68,22 @@ class Service:
             raise CallFailed(None, self.cleaned(reason)) from error
 
     def cleaned(self, text: str) -> str:
-        """Return one short line for admins, without our key and what looks like one."""
-        masked = text.replace(self._api_key, "***") if self._api_key else text
-        masked = _KEY_LIKE.sub("***", masked)
+        """Return one short line for admins, without our keys and what looks like one."""
+        for secret in self.keys.secrets:
+            text = text.replace(secret, "***")
+        masked = _KEY_LIKE.sub("***", text)
         return " ".join(masked.split())[:_MAX_REASON_CHARACTERS]
 
     @contextlib.contextmanager
     def _posted(
-        self, path: str, body: Mapping[str, Any], wire: Wire, read_timeout_s: float
+        self, path: str, body: Mapping[str, Any], key: ApiKey, wire: Wire, read_timeout_s: float
     ) -> Iterator[httpx.Response]:
         request = self._http.build_request(
             "POST",
             self._base_url + path,
             json=body,
-            headers=self._headers(),
-            timeout=httpx.Timeout(5, read=read_timeout_s, write=30),
+            headers=_headers(key),
+            timeout=httpx.Timeout(CONNECT_TIMEOUT_S, read=read_timeout_s, write=30),
             extensions={"trace": wire.trace},
         )
         response = self._http.send(request, stream=True, follow_redirects=False)
@@ -87,19 +94,26 @@ class Service:
             wire.release()
             response.close()
 
-    def _headers(self) -> dict[str, str]:
-        # A connection of its own for each call: only then does a cancel find the socket before the first byte, and
-        # a connection that the service closed while it was idle costs no retry. Identity: compression delays events.
-        headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity", "Connection": "close"}
-        return headers | ({"Authorization": f"Bearer {self._api_key}"} if self._api_key else {})
+    def _refusal(self, response: httpx.Response, key: ApiKey) -> CallFailed:
+        said = self.cleaned(_error_message(_body(response)))
+        failed = CallFailed(response.status_code, said, _retry_after_s(response.headers))
+        if failed.status in _KEY_REFUSALS:
+            self.keys.refused(key, response.status_code, said, failed.retry_after_s)
+        return failed
 
-    def _refusal(self, response: httpx.Response) -> CallFailed:
-        said = _error_message(_body(response))
-        return CallFailed(response.status_code, self.cleaned(said), _retry_after_s(response.headers))
+
+def _headers(key: ApiKey) -> dict[str, str]:
+    # A connection of its own for each call: only then does a cancel find the socket before the first byte, and
+    # a connection that the service closed while it was idle costs no retry. Identity: compression delays events.
+    headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity", "Connection": "close"}
+    return headers | ({"Authorization": f"Bearer {key.secret}"} if key.secret else {})
 
 
 def _events(response: httpx.Response) -> Iterator[str]:
-    if response.headers.get("Content-Type", "").startswith("application/json"):
+    kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if kind == "text/html":
+        raise CallFailed(200, _WEB_PAGE)
+    if kind == "application/json":
         yield from (_body(response), DONE)
         return
     decoder = SseDecoder()

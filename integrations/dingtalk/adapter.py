@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -29,7 +29,7 @@ from integrations.base import (
     WebhookRequest,
 )
 from integrations.checking import NO_WAY_IN, Finding, WayIn
-from integrations.dingtalk import cards, check, events, media, opening
+from integrations.dingtalk import cards, check, events, keys, media, opening
 from integrations.dingtalk.card_reply import CardReply
 from integrations.dingtalk.client import DingTalkClient
 from integrations.dingtalk.reply import PlainReply
@@ -103,6 +103,9 @@ class DingTalkAdapter(Adapter):
 
     def check(self, credentials: Credentials, way_in: WayIn = NO_WAY_IN) -> list[Finding]:
         return check.findings(credentials, self._http, self._meter)
+
+    def credential_faults(self, entered: Mapping[str, str], held: Collection[str]) -> Mapping[str, str]:
+        return keys.faults(entered, held)
 
     def streaming_obstacle(self, credentials: Credentials) -> Finding | None:
         if credentials.card_template_id:

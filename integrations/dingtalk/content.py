@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from integrations.base import Attachment, Quoted
-from integrations.dingtalk.payload import Json, as_id, as_object, as_text
+from integrations.dingtalk.payload import Json, as_name, as_object, as_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +47,9 @@ def said(payload: Json) -> Said:
 def quoted(payload: Json) -> Quoted | None:
     """The message that this one answers to; what the bot said itself comes without its words."""
     text = as_object(payload.get("text"))
-    own_key = as_id(payload, "originalProcessQueryKey")
+    own_key = as_name(payload, "originalProcessQueryKey")
     original = as_object(text.get("repliedMsg") or payload.get("repliedMsg"))
-    message_id = own_key or as_id(original, "msgId") or as_id(payload, "originalMsgId")
+    message_id = own_key or as_name(original, "msgId") or as_name(payload, "originalMsgId")
     if not message_id:
         return None
     found = _said_then(original)

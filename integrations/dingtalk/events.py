@@ -21,7 +21,7 @@ from integrations.base import (
 )
 from integrations.dingtalk import content
 from integrations.dingtalk.opening import PressedButton, SealedEvent, error_code
-from integrations.dingtalk.payload import Json, as_id, as_object, as_text, epoch_s, missing
+from integrations.dingtalk.payload import Json, as_id, as_name, as_object, as_text, epoch_s, missing
 
 MAX_URL_CHARS = 2_000
 MAX_NAME_CHARS = 60
@@ -77,11 +77,11 @@ def parse_message(payload: Json, credentials: Credentials) -> Inbound:
 def parse_card_action(payload: Json) -> Inbound:
     """Turn a pressed button into a value. Source: PROTOCOL.md, "Card actions"."""
     pressed = as_object(as_object(payload.get("content") or payload.get("value")).get("cardPrivateData"))
-    card_id, user_id = as_id(payload, "outTrackId"), as_id(payload, "userId")
+    card_id, user_id = as_name(payload, "outTrackId"), as_name(payload, "userId")
     button = _button(pressed)
     if not (card_id and user_id and button):
         return Ignored("unknown_card_action")
-    chat_id = as_id(payload, "spaceId") if payload.get("spaceType") == "IM_GROUP" else ""
+    chat_id = as_name(payload, "spaceId") if payload.get("spaceType") == "IM_GROUP" else ""
     return CardAction(user_id=user_id, card_id=card_id, button=button, chat_id=chat_id)
 
 
@@ -100,7 +100,7 @@ def parse_event(kind: str, payload: Json, event_id: str = "") -> Inbound:
 
 def _either(payload: Json, name: str) -> str:
     """Keys begin small or capital, by the way they came."""
-    return as_id(payload, name) or as_id(payload, name[0].upper() + name[1:])
+    return as_name(payload, name) or as_name(payload, name[0].upper() + name[1:])
 
 
 def _button(pressed: Json) -> Literal["", "stop", "up", "down"]:

@@ -53,6 +53,12 @@ def as_id(payload: Json, name: str) -> str:
     return as_text(value)
 
 
+def as_name(payload: Json, name: str) -> str:
+    """An id that nothing depends on: empty for what can be none."""
+    value = as_text(payload.get(name))
+    return value if len(value) <= MAX_ID_CHARS else ""
+
+
 def missing(names: str) -> NoReturn:
     raise PayloadError(f"the message has no {names}")
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
@@ -23,6 +24,7 @@ from integrations.pacing import LONGEST_WAIT_S
 from integrations.traffic import Traffic
 
 TIMEOUT: Final = httpx.Timeout(10.0, connect=3.0)
+HURRIED: Final = httpx.Timeout(2.0, connect=1.0)
 LONGEST_DOWNLOAD_S: Final = 60.0
 RENEW_BEFORE_END_S: Final = 600
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol, httpx.InvalidURL)
@@ -40,11 +42,22 @@ class FeishuCalls:
         self._credentials, self._http, self._tokens = credentials, http, tokens
         self._traffic = Traffic(credentials, limits.judge, meter or Unmetered())
         self.patience_s = LONGEST_WAIT_S
+        self._timeout = TIMEOUT
         self._token_key = f"feishu:{credentials.api_url}:{credentials.app_id}"
 
     def pace(self, name: str, *, chat_id: str = "", card_id: str = "") -> None:
         """Wait for a call's turn, for ``patience_s`` at most. Raises HeldBack: the call must not be made."""
         self._traffic.admit(limits.call(self._credentials, name, chat_id=chat_id, card_id=card_id), self.patience_s)
+
+    @contextmanager
+    def hurried(self) -> Iterator[None]:
+        """For calls that are worth no wait: neither for their turn nor, for long, for an answer."""
+        patience_s, timeout = self.patience_s, self._timeout
+        self.patience_s, self._timeout = 0.0, HURRIED
+        try:
+            yield
+        finally:
+            self.patience_s, self._timeout = patience_s, timeout
 
     def _read(self, name: str, path: str) -> Json:
         """One reading call in its turn; returns the answer's ``data``."""
@@ -105,7 +118,9 @@ class FeishuCalls:
             content = json.dumps(body, ensure_ascii=False).encode()
         with metered("feishu", name):
             try:
-                answer = self._http.request(method, self._url(path), content=content, headers=headers, timeout=TIMEOUT)
+                answer = self._http.request(
+                    method, self._url(path), content=content, headers=headers, timeout=self._timeout
+                )
             except (httpx.RequestError, httpx.InvalidURL) as problem:
                 raise refusals.from_silence(name, problem, is_refusal=isinstance(problem, _NOT_SENT)) from problem
             return _judged(name, answer)

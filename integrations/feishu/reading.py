@@ -51,12 +51,20 @@ class FeishuReader(FeishuCalls):
         return frozenset().union(*(self._department(one) for one in own if one))
 
     def _department(self, department_id: str) -> set[str]:
-        name = in_path(department_id)
+        """Both ids of it and of those above; its own one alone where the app may not read departments."""
         kind = "department_id_type=open_department_id"
-        own = self._read("department", f"/contact/v3/departments/{name}?{kind}").get("department")
         query = urlencode({"department_id": department_id, "page_size": 50})
-        above = self._read("departments above", f"/contact/v3/departments/parent?{kind}&{query}").get("items")
+        own = self._told("department", f"/contact/v3/departments/{in_path(department_id)}?{kind}").get("department")
+        above = self._told("departments above", f"/contact/v3/departments/parent?{kind}&{query}").get("items")
         return {department_id, *_both_ids(own), *(one for item in list_of(above) for one in _both_ids(item))}
+
+    def _told(self, name: str, path: str) -> Json:
+        try:
+            return self._read(name, path)
+        except FeishuError as error:
+            if not error.permanent:
+                raise
+            return {}
 
     def file(self, resource: Resource, most_bytes: int) -> Fetched:
         """A file that a person sent. Raises TooLarge, too."""

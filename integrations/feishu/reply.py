@@ -35,20 +35,22 @@ class Typing:
         step = self._journal.find(STEP)
         if not self.is_possible or (step and step.state == "done"):
             return
-        self._client.pace("add reaction")
-        self._journal.intend(STEP)
-        try:
-            self._journal.done(STEP, self._client.add_reaction(self._outbox.target.message_id, EMOJI))
-        except FeishuError as error:
-            self._journal.refused(STEP, str(error))
-            raise
+        with self._client.hurried():  # the answer may be ready, and waits for this to end
+            self._client.pace("add reaction")
+            self._journal.intend(STEP)
+            try:
+                self._journal.done(STEP, self._client.add_reaction(self._outbox.target.message_id, EMOJI))
+            except FeishuError as error:
+                self._journal.refused(STEP, str(error))
+                raise
 
     def end(self) -> None:
         step = self._journal.find(STEP)
         if step is None or step.state != "done":
             return
         try:
-            self._client.remove_reaction(self._outbox.target.message_id, step.remote_id)
+            with self._client.hurried():
+                self._client.remove_reaction(self._outbox.target.message_id, step.remote_id)
         except PlatformError as error:  # it is only a sign
             logger.info("a typing sign was not taken away", extra={"reason": str(error)})
         self._journal.refused(STEP, "taken away")  # nothing of it is seen any more

@@ -6,7 +6,7 @@ import pytest
 from django.db import connection
 
 from bots import delivery, replies
-from bots.answering import Answer
+from bots.answers import Answer
 from bots.journal import DatabaseJournal, held
 from bots.models import Message
 from tests import factories

@@ -20,7 +20,7 @@ def allow_flush(patch: pytest.MonkeyPatch) -> None:
     execute = BaseDatabaseOperations.execute_sql_flush
 
     def with_lifted_triggers(self: Any, statements: Sequence[str]) -> None:
-        if not any(triggers.AUDIT_TABLE in statement for statement in statements):
+        if not any(table in statement for table in triggers.TABLES for statement in statements):
             return execute(self, statements)
         with triggers.lifted(self.connection):
             return execute(self, statements)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -8,8 +10,10 @@ from django.contrib.auth.models import Group, Permission
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
-from monitoring import alerts, audit
+from monitoring import alerts, audit, sealer, signing, triggers
+from monitoring.context import Actor, bind
 from monitoring.models import AuditLog
 
 LIST = "/admin/monitoring/auditlog/"
@@ -160,7 +164,7 @@ def test_nobody_adds_changes_or_deletes_when_it_is_the_audit_log(browser):
     assert AuditLog.objects.get(action="bot.created") == entry
 
 
-@pytest.mark.parametrize("page", ["", "export-csv/", "export-jsonl/"])
+@pytest.mark.parametrize("page", ["", "proof/", "export-csv/", "export-jsonl/"])
 def test_the_log_is_closed_when_a_person_lacks_the_permission(db, page):
     person = get_user_model().objects.create_user("eve", "eve@example.com", "x", is_staff=True)
     browser = Client()
@@ -187,6 +191,89 @@ def test_the_export_takes_what_the_list_shows_and_is_recorded(browser):
     assert "weather bot" not in text
     assert "\"'=cmd|'/c calc'!A1\"" in text
     assert AuditLog.objects.get(action="auditlog.exported").changes["entries"]["after"] == 1
+
+
+def test_the_digest_of_an_exported_file_is_in_the_log(browser, owner):
+    audit.record("bot.created")
+
+    content = browser.get(f"{LIST}export-jsonl/").getvalue()
+
+    ended = AuditLog.objects.get(action="auditlog.export_ended")
+    assert ended.changes["sha256"]["after"] == hashlib.sha256(content).hexdigest()
+    assert (ended.actor_id, ended.address) == (str(owner.pk), "127.0.0.1")
+
+
+def test_filters_choose_entries_when_an_auditor_looks(browser):
+    with bind(actor=Actor("client", "7", "CRM"), address="203.0.113.9"):
+        audit.record("bot.created", target_label="weather bot")
+    audit.record("bot.deleted", target_label="old bot", outcome="refused")
+    today = timezone.localdate()
+
+    def shown(**filters: Any) -> set[str]:
+        page = browser.get(LIST, filters).text
+        return {name for name in ("weather bot", "old bot") if name in page}
+
+    both = {"weather bot", "old bot"}
+    assert shown(action="bot.") == both
+    assert shown(action="bot.created") == {"weather bot"}
+    assert shown(actor="CRM") == shown(target="weather bot") == shown(address="203.0.113.9") == {"weather bot"}
+    assert shown(since=today, until=today) == both
+    assert shown(since=today + timedelta(days=1)) == shown(until=today - timedelta(days=1)) == set()
+    assert browser.get(LIST, {"since": "nonsense"}).status_code == 302
+
+
+def test_the_history_of_an_object_is_what_the_log_tells_of_it(browser):
+    group, other = Group.objects.create(name="one"), Group.objects.create(name="two")
+    audit.record_created(group)
+    audit.record_created(other)
+
+    page = browser.get(f"/admin/auth/group/{group.pk}/history/", follow=True)
+
+    assert page.redirect_chain[0][0] == f"{LIST}?target=auth.group%3A{group.pk}"
+    assert [entry.target_id for entry in page.context["cl"].result_list] == [str(group.pk)]
+    assert f"/admin/auth/group/{group.pk}/history/" in browser.get(f"/admin/auth/group/{group.pk}/change/").text
+
+
+def test_the_history_is_closed_when_a_person_may_not_read_the_log(db):
+    group = Group.objects.create(name="one")
+    person = get_user_model().objects.create_user("eve", "eve@example.com", "x", is_staff=True)
+    person.user_permissions.add(Permission.objects.get(codename="view_group"))
+    browser = Client()
+    browser.force_login(person)
+
+    assert browser.get(f"/admin/auth/group/{group.pk}/history/").status_code == 403
+    assert "/history/" not in browser.get(f"/admin/auth/group/{group.pk}/change/").text
+
+
+def test_long_texts_are_compared_line_by_line(browser):
+    audit.record("bot.changed", changes={"prompt": changed("same\n<old>\nend", "same\nnew\nend")})
+    entry = AuditLog.objects.get(action="bot.changed")
+
+    page = browser.get(f"{LIST}{entry.pk}/change/").text
+
+    assert '<del class="cb-del">&lt;old&gt;</del>' in page
+    assert '<ins class="cb-ins">new</ins>' in page
+    assert '<del class="cb-del">same' not in page
+
+
+def test_an_auditor_verifies_by_a_button(browser, settings, tmp_path):
+    settings.AUDIT_SINKS = [f"file:{tmp_path}"]
+    audit.record("bot.created")
+    sealer.run()
+
+    page = browser.get(f"{LIST}proof/")
+    assert f"{LIST}proof/" in browser.get(LIST).text
+    assert signing.grouped(signing.signer().fingerprint) in page.text
+
+    assert "The audit log is whole." in browser.post(f"{LIST}proof/").text
+    with triggers.lifted(connection), connection.cursor() as cursor:
+        cursor.execute("UPDATE monitoring_auditlog SET actor_label = 'eve' WHERE action = 'bot.created'")
+    said = browser.post(f"{LIST}proof/").text
+
+    assert "The audit log was tampered with." in said
+    assert f"First bad row: sequence 2 {AuditLog.objects.get(action='bot.created').pk}" in said
+    outcomes = AuditLog.objects.filter(action="auditlog.verified").order_by("id").values_list("outcome", "actor_label")
+    assert list(outcomes) == [("success", "olga"), ("failure", "olga")]
 
 
 def test_an_export_returns_to_the_list_when_its_filter_is_nonsense(browser):

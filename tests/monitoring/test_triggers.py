@@ -9,8 +9,8 @@ import pytest
 from django.core.management import call_command
 from django.db import IntegrityError, connection, transaction
 
-from monitoring import audit, triggers
-from monitoring.models import AppendOnlyError, AuditLog
+from monitoring import audit, sealer, triggers
+from monitoring.models import AppendOnlyError, AuditCheckpoint, AuditLog, AuditSeal
 from monitoring.triggers import AUDIT_TABLE
 
 on_sqlite = pytest.mark.skipif("connection.vendor != 'sqlite'")
@@ -132,6 +132,33 @@ def test_the_orm_refuses_when_an_entry_is_saved_under_a_used_key(entry):
     assert rows() == [("bot.created", "first")]
 
 
+@pytest.mark.parametrize("model", [AuditSeal, AuditCheckpoint])
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        lambda rows: rows.update(sequence=9),
+        lambda rows: rows.delete(),
+        lambda rows: rows.bulk_update(list(rows), ["sequence"]),
+        lambda rows: rows.first().save(),
+        lambda rows: rows.first().delete(),
+    ],
+)
+def test_the_orm_refuses_when_seals_and_checkpoints_are_changed(entry, model, attempt):
+    sealer.run()
+
+    with pytest.raises(AppendOnlyError):
+        attempt(model.objects.all())
+
+
+@pytest.mark.parametrize("table", [table for table in triggers.TABLES if table != AUDIT_TABLE])
+def test_the_database_refuses_when_seals_and_checkpoints_are_changed(entry, table):
+    sealer.run()
+
+    refused(f"UPDATE {table} SET sequence = sequence")
+    refused(f"DELETE FROM {table}")
+    refused(f"TRUNCATE {table}" if connection.vendor == "postgresql" else f"REPLACE INTO {table} SELECT * FROM {table}")
+
+
 def test_no_trigger_is_missing_when_migrated(db):
     assert triggers.missing(connection) == []
 
@@ -158,6 +185,11 @@ def test_triggers_stand_when_the_purge_under_them_fails(entry):
     assert rows() == [("bot.created", "first")]
 
 
+@pytest.mark.parametrize("table", triggers.TABLES)
+def test_every_append_only_table_has_its_triggers_when_migrated(db, table):
+    assert triggers.missing(connection, table) == []
+
+
 @pytest.mark.django_db(transaction=True)
 def test_a_flush_between_tests_empties_the_log_and_keeps_the_triggers():
     audit.record("bot.created")
@@ -174,5 +206,6 @@ def test_triggers_come_and_go_when_migrated_back_and_forth():
     gone = triggers.missing(connection)
     call_command("migrate", "monitoring", verbosity=0)
 
-    assert len(gone) == len(triggers.SQLITE if connection.vendor == "sqlite" else triggers.POSTGRESQL)
+    each = triggers.SQLITE if connection.vendor == "sqlite" else triggers.POSTGRESQL
+    assert len(gone) == len(each) + 1  # and the one that queues entries for the sealer
     assert triggers.missing(connection) == []

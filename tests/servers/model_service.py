@@ -57,6 +57,7 @@ class Asked:
 class ModelService:
     def __init__(self, api_key: str = "model-key-4711", has_completions: bool = False) -> None:
         self.api_key = api_key
+        self.further_keys: set[str] = set()
         self.has_completions = has_completions
         self.refuses_stream_options = False
         self.requests: list[Asked] = []
@@ -120,7 +121,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def _answer(self, asked: Asked, service: ModelService) -> None:
-        if asked.headers.get("Authorization") != f"Bearer {service.api_key}":
+        if asked.headers.get("Authorization") not in {
+            f"Bearer {key}" for key in (service.api_key, *service.further_keys)
+        }:
             return self._send(401, {"error": {"message": f"wrong key {asked.headers.get('Authorization')}"}})
         known = ["/v1/chat/completions"] + ["/v1/completions"] * service.has_completions
         if asked.path not in known:

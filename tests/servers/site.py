@@ -52,7 +52,7 @@ class Site:
             "PYTHONUNBUFFERED": "1",
             **env,
         }
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self.processes: list[subprocess.Popen[bytes]] = []
 
     @property
     def url(self) -> str:
@@ -63,7 +63,7 @@ class Site:
         return self.log_path.read_text("utf-8", "replace")
 
     def start(self) -> Self:
-        self._spawn("manage.py", "up")
+        self.spawn("manage.py", "up")
         return self.wait()
 
     def wait(self) -> Self:
@@ -74,27 +74,27 @@ class Site:
         """Daphne, a worker for each kind of work and the scheduler as processes of their own."""
         self.manage("migrate")
         self.manage("shell", "-c", "from bots.seed import seed; seed()")
-        self._spawn("-m", "daphne", "-b", "127.0.0.1", "-p", str(self.port), "clawdbot_site.asgi:application")
+        self.spawn("-m", "daphne", "-b", "127.0.0.1", "-p", str(self.port), "clawdbot_site.asgi:application")
         worker = ("-m", "celery", "-A", "clawdbot_site", "worker", "-P", "threads", "-c", "8")
-        self._spawn(*worker, "-Q", "inference", "-n", "inference@%h")
-        self._spawn(*worker, "-Q", "delivery,default", "-n", "delivery@%h")
-        self._spawn("-m", "celery", "-A", "clawdbot_site", "beat")
+        self.spawn(*worker, "-Q", "inference", "-n", "inference@%h")
+        self.spawn(*worker, "-Q", "delivery,default", "-n", "delivery@%h")
+        self.spawn("-m", "celery", "-A", "clawdbot_site", "beat")
         return self.wait()
 
     def _is_ready(self) -> bool:
-        dead = [p for p in self._processes if p.poll() is not None]
+        dead = [p for p in self.processes if p.poll() is not None]
         assert not dead, f"a process ended with {dead[0].returncode}:\n{self.log[-3000:]}"
         try:
             return httpx.get(f"{self.url}/readyz", trust_env=False).status_code == 200
         except httpx.TransportError:
             return False
 
-    def _spawn(self, *words: str) -> None:
+    def spawn(self, *words: str) -> None:
         with self.log_path.open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, *words], cwd=ROOT, env=self.env, stdout=log, stderr=log, start_new_session=True
             )
-        self._processes.append(process)
+        self.processes.append(process)
 
     def manage(self, *words: str) -> str:
         command = [sys.executable, "manage.py", *words]
@@ -104,20 +104,20 @@ class Site:
 
     def kill(self) -> None:
         """As a power cut would."""
-        for process in self._processes:
+        for process in self.processes:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait(10)
-        self._processes.clear()
+        self.processes.clear()
 
     def stop(self) -> None:
-        for process in self._processes:
+        for process in self.processes:
             process.terminate()
-        for process in self._processes:
+        for process in self.processes:
             process.wait(40)
-        self._processes.clear()
+        self.processes.clear()
 
     def close(self) -> None:
-        for process in self._processes:
+        for process in self.processes:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait(10)

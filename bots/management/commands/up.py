@@ -17,7 +17,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import OperationalError, connection
 
-from bots import embedded, seed
+from bots import embedded, seed, serving
 from integrations import quota_meter
 from monitoring import audit
 
@@ -29,17 +29,18 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--host", default=settings.HOST)
         parser.add_argument("--port", type=int, default=settings.PORT)
+        parser.add_argument("--fd", type=int, help="a listening socket that was handed over (systemd's first is 3)")
 
-    def handle(self, *args: Any, host: str, port: int, **options: Any) -> None:
+    def handle(self, *args: Any, host: str, port: int, fd: int | None, **options: Any) -> None:
         os.umask(0o077)  # database, keys and logs are nobody else's business
         data_dir = Path(settings.DATA_DIR)
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = embedded.lock(data_dir) if settings.EMBEDDED else None
-        check_port(host, port)
+        endpoint, host, port = own(host, port) if fd is None else handed_over(fd)
         self._prepare()
         workers = embedded.Workers() if settings.EMBEDDED else None
-        server = make_server(host, port, lambda: self._ready(host, port))
-        stop_on_signals(workers)
+        server = serving.server(endpoint, lambda: self._ready(host, port))
+        stop_on_signals(server, workers)
         if workers:
             workers.start()
         server.run()
@@ -66,6 +67,20 @@ class Command(BaseCommand):
         where = "the one you set" if settings.ADMIN_PASSWORD else f"in {seed.password_file()}"
         self.stdout.write(f"Sign in as {seed.ADMIN}; the password is {where}. Ctrl-C stops it.")
         self.stdout.flush()
+        serving.tell_service_manager("READY=1")
+
+
+def handed_over(fd: int) -> tuple[str, str, int]:
+    try:
+        return serving.inherited_socket(fd)
+    except OSError as error:
+        advice = "Leave --fd out, or start it by the socket unit (docs/operations.md)"
+        raise CommandError(f"--fd {fd} is no listening socket ({error.strerror}). {advice}.") from None
+
+
+def own(host: str, port: int) -> tuple[str, str, int]:
+    check_port(host, port)
+    return serving.own_socket(host, port), host, port
 
 
 def check_port(host: str, port: int) -> None:
@@ -82,31 +97,8 @@ def check_port(host: str, port: int) -> None:
             raise CommandError(f"Port {port} on {host} {reason}. {advice}") from None
 
 
-def make_server(host: str, port: int, ready: Any) -> Any:
-    """Daphne, its access log off (paths hold secrets), serving the site's ASGI application."""
-    from channels.routing import get_default_application
-    from daphne.server import Server
-
-    address = f"tcp:port={port}:interface={host.replace(':', chr(92) + ':')}"
-    return Server(
-        application=get_default_application(),
-        endpoints=[address],
-        signal_handlers=False,
-        action_logger=None,
-        http_timeout=None,
-        websocket_timeout=-1,
-        application_close_timeout=5,
-        ready_callable=ready,
-        server_name="ClawdBot",
-        verbosity=0,
-    )
-
-
-def stop_on_signals(workers: embedded.Workers | None) -> None:
-    """First drain, then leave: Daphne would cancel what is in flight."""
-    from twisted.internet import reactor as running
-
-    reactor: Any = running  # Twisted puts it there at import; no type checker knows which one it is
+def stop_on_signals(server: serving.GracefulServer, workers: embedded.Workers | None) -> None:
+    """First answer who is waiting, then drain the workers, then leave."""
     stopping = threading.Event()
 
     def stop(signum: int, frame: object) -> None:
@@ -116,10 +108,12 @@ def stop_on_signals(workers: embedded.Workers | None) -> None:
         threading.Thread(target=drain, name="drain", daemon=True).start()
 
     def drain() -> None:
+        serving.tell_service_manager("STOPPING=1")
+        server.finish_requests()
         if workers:
             workers.stop()
         audit.write_overdue(everything=True)
-        reactor.callFromThread(reactor.stop)
+        server.end()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)

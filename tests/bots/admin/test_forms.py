@@ -11,7 +11,19 @@ from integrations.models import PlatformCredential
 from tests import factories
 from tests.servers.model_service import ModelService, closed_port
 
-MODEL = {"engine": "echo", "max_context_tokens": 1024, "max_concurrency": 4, "queue": "inference"}
+NO_KEYS = {"keys-TOTAL_FORMS": 0, "keys-INITIAL_FORMS": 0}
+MODEL = {
+    "engine": "echo",
+    "max_context_tokens": 1024,
+    "max_concurrency": 4,
+    "queue": "inference",
+    "first_token_timeout_s": 60,
+    "between_tokens_timeout_s": 60,
+    "prompt_price": 0,
+    "completion_price": 0,
+    "currency": "CNY",
+    **NO_KEYS,
+}
 FEISHU = {"name": "Acme", "platform": "feishu", "app_id": "cli_x", "app_secret": "s1", "verification_token": "v1"}
 ADD: dict[Any, str] = {
     LanguageModel: "admin:inference_languagemodel_add",

@@ -8,7 +8,7 @@ from django.urls import reverse
 from rest_framework_api_key.models import APIKey
 
 from bots.admin.dead_letters import DeadLetter
-from bots.models import Bot, Chat, Conversation, Endpoint, Feedback, Message
+from bots.models import Bot, Chat, Conversation, Endpoint, Feedback, Message, ModelUsage
 from inference.models import LanguageModel
 from integrations.models import GroupRobot, PlatformCredential
 from monitoring.models import AuditLog
@@ -24,6 +24,7 @@ MODELS: list[Any] = [
     Conversation,
     Message,
     Feedback,
+    ModelUsage,
 ]
 LISTS = [*MODELS, DeadLetter]
 WRITABLE = MODELS[:6]
@@ -53,6 +54,7 @@ def fill(count: int) -> None:
         said = {"conversation": question.conversation, "role": "assistant", "reply_to": question, "text": "Here."}
         Feedback.objects.create(reply=Message.objects.create(**said), user_id="ou_1", vote="down")
         Chat.objects.create(endpoint=place, chat_id="oc_1", name="Sales")
+        ModelUsage.objects.create(day="2026-11-01", bot=place.bot.slug, model=model.name, answers=1, cost="0.5")
 
 
 @pytest.mark.parametrize("count", [0, 3])

@@ -29,6 +29,8 @@ FEISHU = {
 }
 READ_SCOPE = {
     "models/": "bots:read",
+    "model-keys/": "bots:read",
+    "usage/": "messages:read",
     "bots/": "bots:read",
     "endpoints/": "bots:read",
     "credentials/": "bots:write",

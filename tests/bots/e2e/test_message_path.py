@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import subprocess
+import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from subprocess import Popen
 
 import httpx
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
+from bench.processes import running, tree
 from integrations.feishu.crypto import encrypt, event_signature
 from tests.bots.documents import samples
 from tests.integrations.feishu.fake_feishu import FakeFeishu
 from tests.servers.model_service import ModelService, Script
-from tests.servers.site import Site, create, random_name, until
+from tests.servers.site import ROOT, Site, create, random_name, until
 
 
 class Talk:
@@ -211,6 +216,17 @@ def test_simulate_sends_a_text_with_a_picture_shows_the_reply_and_cleans_up(
         assert [c for c in rest.get("credentials/").json()["results"] if "simulation" in c["name"]] == []
 
 
+def test_doctor_finds_a_worker_for_each_queue(site: Site) -> None:
+    command = [sys.executable, "manage.py", "doctor", "--json"]
+    shown = subprocess.run(command, cwd=ROOT, env=site.env, capture_output=True, text=True, timeout=120, check=False)
+
+    found = json.loads(shown.stdout)["findings"]
+    told = {one["what"]: one["level"] for one in found if one["check"] in ("broker", "workers", "scheduler", "site")}
+    assert set(told.values()) == {"ok"}
+    queues = ["1 workers listen to the queue inference.", "1 workers listen to the queue delivery."]
+    assert [what in told for what in queues] == ["REDIS_URL" in site.env] * 2
+
+
 def test_every_process_ends_soon_when_told_to(site: Site, feishu: FakeFeishu) -> None:
     talk = Talk(site, feishu, reply_mode="stream")
     talk.say("Hello")
@@ -222,3 +238,42 @@ def test_every_process_ends_soon_when_told_to(site: Site, feishu: FakeFeishu) ->
 
     restart(site)
     assert took_s < 30, f"stopping took {took_s:.0f} s"
+
+
+def test_it_answers_without_torch_and_its_workers_tell_what_they_do(site: Site, service: ModelService):
+    service.script(Script())
+    with site.rest() as rest:
+        asked = rest.post("bots/demo/messages/", json={"text": "Hello"}).json()
+        workers = until(lambda: rest.get("models/?name=remote").json()["results"][0]["workers"], "no worker told", 15)
+        reply = rest.get(f"messages/{asked['id']}/").json()
+
+    assert (asked["text"].splitlines()[0], reply["model"]) == ("echo: Hello", "remote")
+    assert {worker["state"] for worker in workers} == {"ready"}
+    assert workers[0]["stats"]["running"] == 0
+    assert workers[0]["memory_bytes"] > 20 << 20
+    pids = [stat.pid for process in site.processes for stat in tree([process.pid], running())]
+    assert [pid for pid in pids if "libtorch" in Path(f"/proc/{pid}/maps").read_text()] == []
+
+
+def test_a_worker_told_to_stop_ends_its_answer_first(site: Site, service: ModelService):
+    """Last in this file: nobody answers on this site afterwards."""
+    service.script(Script(["one ", "two ", "three ", "four"], piece_s=0.5))
+    text = f"Count {site.port}"
+    told = site.processes[0] if len(site.processes) == 1 else worker_of(site)
+    with site.rest() as rest, ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(rest.post, "bots/demo/messages/", json={"text": text})
+        until(lambda: any(one.written_at for one in service.requests if text in str(one.body)), "no answer begins")
+        asked = next(one for one in service.requests if text in str(one.body) and one.written_at)
+        told.terminate()
+        if told is site.processes[0]:  # the embedded site is its own worker: who asked lost the line
+            asking.exception(30)
+        else:
+            assert asking.result(30).json()["text"].startswith("one two three four")
+
+    service.script(Script())
+    assert told.wait(30) == 0
+    assert len(asked.written_at) == 4
+
+
+def worker_of(site: Site) -> Popen[bytes]:
+    return next(one for one in site.processes if "inference@%h" in " ".join(map(str, one.args)))

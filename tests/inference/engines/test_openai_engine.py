@@ -13,6 +13,7 @@ import pytest
 
 from inference.base import ChatMessage, Delta, GenRequest, Result, SamplingParams
 from inference.engines.breaker import CircuitBreaker
+from inference.engines.keys import ApiKey, KeyRing
 from inference.engines.openai import OpenAIEngine
 from inference.errors import BadRequest, EngineDown
 from tests.servers.model_service import ModelService, Script, closed_port
@@ -320,6 +321,123 @@ def test_bad_pictures_are_refused_at_once(engine):
         engine.submit(GenRequest(next(ids), (ChatMessage("user", "?", images=(b"%PDF",)),)))
 
 
+@pytest.mark.parametrize(
+    "event",
+    [
+        '{"choices": 5}',
+        '{"choices": [null, "x"]}',
+        '{"choices": [{"delta": "text"}]}',
+        '{"choices": [{"delta": {"content": {"a": 1}}, "finish_reason": 7}], "usage": "many"}',
+    ],
+)
+def test_events_of_a_strange_shape_are_no_text_and_break_nothing(engine, service, event):
+    service.script(Script(raw=events(event, "[DONE]")))
+
+    assert answer(engine).error == "the model returned no text"
+
+
+def test_json_nested_without_end_is_not_json(make, service):
+    service.script(Script(as_json=True, body="[" * 200_000))
+
+    assert answer(make(retry_budget_s=0.1)).error == "the service sent something that is not JSON"
+
+
+@pytest.mark.parametrize("count", [-5, 10**12, True, 2.5, "7", None])
+def test_a_wrong_usage_is_estimated_instead(engine, service, count):
+    service.script(Script(["four words of text"], usage={"prompt_tokens": 3, "completion_tokens": count}))
+    reply = engine.submit(ask())
+
+    assert reply.result().usage.completion_tokens == 5
+    assert reply.usage_is_estimated
+
+
+def test_a_web_page_in_place_of_a_service_is_told_at_once(engine, service):
+    service.script(Script(as_json=True, body="<html>Welcome</html>", headers={"Content-Type": "text/html; charset=x"}))
+
+    assert "web page" in answer(engine).error
+    assert len(service.requests) == 1
+
+
+def test_a_service_that_ignores_the_limit_is_cut(engine, service):
+    service.script(Script(["x" * 3000] * 100))
+
+    result = answer(engine, ask(max_new_tokens=10))
+
+    assert (result.finish, len(result.text)) == ("length", 6000)
+
+
+# -- keys -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def with_keys(service, http):
+    """Makes an engine with these keys, of which the service takes all that begin with ``good``."""
+
+    def make(*secrets: str, refused: list | None = None) -> OpenAIEngine:
+        service.further_keys = {secret for secret in secrets if secret.startswith("good")}
+        note = (lambda key, why, rest_s: refused.append((key.id, why, rest_s))) if refused is not None else None
+        ring = KeyRing([ApiKey(secret, id=f"id-{secret}") for secret in secrets], *filter(None, [note]))
+        return OpenAIEngine(service.base_url, "m", ring, http)
+
+    return make
+
+
+def keys_used(service: ModelService) -> list[str]:
+    return [asked.headers["Authorization"].removeprefix("Bearer ") for asked in service.requests]
+
+
+def test_keys_take_turns(with_keys, service):
+    engine = with_keys("good-1", "good-2", "good-3")
+
+    for _ in range(4):
+        answer(engine)
+
+    assert keys_used(service) == ["good-1", "good-2", "good-3", "good-1"]
+
+
+def test_a_refused_key_rests_and_the_next_one_answers_at_once(with_keys, service):
+    refused: list = []
+    engine = with_keys("bad-key", "good-1", refused=refused)
+    began_at = time.monotonic()
+
+    results = [answer(engine).finish for _ in range(3)]
+
+    assert results == ["stop"] * 3
+    assert keys_used(service) == ["bad-key", "good-1", "good-1", "good-1"]
+    assert time.monotonic() - began_at < 1
+    assert refused == [("id-bad-key", "HTTP 401: wrong key ***", 600.0)]
+
+
+def test_a_key_over_its_limit_rests_as_long_as_the_service_says(with_keys, service):
+    refused: list = []
+    engine = with_keys("good-1", "good-2", refused=refused)
+    service.script(Script(status=429, headers={"Retry-After": "1"}), Script(["fine"]))
+
+    assert answer(engine).text == "fine"
+    assert answer(engine).text == "fine"
+    time.sleep(1.1)
+    answer(engine)
+    answer(engine)
+
+    assert keys_used(service) == ["good-1", "good-2", "good-2", "good-1", "good-2"]
+    assert refused == [("id-good-1", "HTTP 429", 1.0)]
+
+
+def test_a_key_without_a_rest_is_not_asked_in_a_circle(with_keys, service):
+    engine = with_keys("good-1", "good-2")
+    service.script(*[Script(status=429, headers={"Retry-After": "0"})] * 2, Script(["fine"]))
+
+    assert answer(engine).text == "fine"
+    assert service.requests[2].at - service.requests[1].at > 0.2
+
+
+def test_when_every_key_is_refused_the_answer_ends_soon(with_keys, service):
+    result = answer(with_keys("bad-1", "bad-2"))
+
+    assert (result.finish, result.error) == ("error", "the service refused the API key")
+    assert keys_used(service) == ["bad-1", "bad-2"]
+
+
 # -- time -------------------------------------------------------------------------------------------------------------
 
 
@@ -332,6 +450,17 @@ def test_no_first_token_in_time(make, service):
     assert (result.finish, result.error) == ("error", "the service sent no text in time")
     assert time.monotonic() - began_at < 1.5
     assert service.requests[0].left.wait(1)
+
+
+def test_a_request_can_be_less_patient_than_its_engine(engine, service):
+    service.script(Script(["never"], wait_s=30))
+    began_at = time.monotonic()
+
+    request = GenRequest(next(ids), (ChatMessage("user", "hello"),), first_token_s=0.5)
+    result = engine.submit(request).result()
+
+    assert (result.finish, result.error) == ("error", "the service sent no text in time")
+    assert time.monotonic() - began_at < 1.5
 
 
 def test_silence_between_tokens(make, service):
@@ -418,6 +547,7 @@ def test_the_breaker_opens_and_closes_again(make, service):
         engine.submit(ask())
 
     assert 0 < refused.value.retry_after_s <= 0.5
+    assert str(refused.value).endswith("last: the service answered 500")
     assert len(service.requests) == 3
     time.sleep(0.6)
     assert answer(engine).text == "fine"
@@ -450,6 +580,27 @@ def test_check_asks_the_chat_where_there_is_no_legacy_call(engine, service):
 
     assert (health.ok, health.text) == (True, "echo: ping")
     assert [asked.path for asked in service.requests] == ["/v1/completions", "/v1/chat/completions"]
+
+
+@pytest.mark.parametrize("status", [400, 405, 422])
+def test_check_asks_the_chat_where_the_legacy_call_is_not_for_this_model(http, status):
+    with ModelService(has_completions=True) as service:
+        service.script(
+            Script(status=status, body='{"error": "a chat model"}'), Script(["I ", "am ", "fine"], piece_s=0.05)
+        )
+        health = OpenAIEngine(service.base_url, "m", service.api_key, http).check()
+
+    assert (health.ok, health.text) == (True, "I am fine")
+    assert 10 < health.tokens_per_s < 60
+
+
+def test_check_asks_as_an_answer_would(engine, with_keys, service):
+    refusal = '{"error": {"message": "Use \'max_completion_tokens\' instead of max_tokens."}}'
+    service.script(Script(status=400, body=refusal), Script(["fine"]))
+
+    assert engine.check().text == "fine"
+    assert service.requests[-1].body["max_completion_tokens"] == 32
+    assert with_keys("bad-1", "bad-2", "good-1").check().ok
 
 
 def test_check_tells_what_is_wrong(engine, service, http):

@@ -46,7 +46,10 @@ def test_quoted_message_is_known_by_its_id_alone() -> None:
     assert quoted({"msgtype": "text", "text": {"content": "x"}, "originalMsgId": "m0"}) == Quoted("m0")
 
 
-@pytest.mark.parametrize("original", [None, {}, [], 7, "x", {"msgId": ""}, {"msgType": "text", "content": "x"}])
+@pytest.mark.parametrize(
+    "original",
+    [None, {}, [], 7, "x", {"msgId": ""}, {"msgId": 7}, {"msgId": "x" * 257}, {"msgType": "text", "content": "x"}],
+)
 def test_nothing_is_quoted_when_no_message_is_named(original: Any) -> None:
     assert quoted(answering(original)) is None
 

@@ -10,10 +10,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from integrations.base import Attachment, Challenge, Credentials, Ignored, Inbound, IncomingMessage, WebhookRequest
+from integrations.base import (
+    Attachment,
+    BotAdded,
+    BotRemoved,
+    CardAction,
+    Challenge,
+    Credentials,
+    Ignored,
+    Inbound,
+    IncomingMessage,
+    WebhookRequest,
+)
 from integrations.dingtalk.adapter import DingTalkAdapter
 from integrations.dingtalk.crypto import callback_signature
-from integrations.dingtalk.events import parse_message, session_url
+from integrations.dingtalk.events import parse_card_action, parse_event, parse_message, session_url
 from integrations.dingtalk.payload import strict_object
 from integrations.errors import AuthenticationError, PayloadError
 
@@ -309,6 +320,34 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
     max_leaves=8,
 )
+
+
+QUOTE = st.dictionaries(st.sampled_from(["msgId", "msgType", "content", "senderId"]), JSON)
+
+
+@given(
+    QUOTE | JSON,
+    st.dictionaries(st.sampled_from(["originalMsgId", "originalProcessQueryKey", "chatbotUserId"]), JSON),
+    st.sampled_from(["text", "richText", "picture", "file", "video", "audio"]),
+)
+def test_message_is_taken_whatever_it_is_said_to_answer_to(original: Any, fields: dict[str, Any], kind: str) -> None:
+    if isinstance(original, dict):
+        original = {**original, "msgType": kind}
+    found = message(**fields, text={"content": "and this?", "repliedMsg": original})
+    assert found.text == "and this?"
+
+
+@given(st.dictionaries(st.sampled_from(["outTrackId", "userId", "content", "value", "spaceId", "spaceType"]), JSON))
+def test_press_is_never_an_error_when_fields_have_any_type(fields: dict[str, Any]) -> None:
+    assert isinstance(parse_card_action(fields), CardAction | Ignored)
+
+
+@given(
+    st.sampled_from(["chat_disband", "im_cool_app_install", "im_cool_app_uninstall", "x"]),
+    st.dictionaries(st.sampled_from(["openConversationId", "OpenConversationId", "eventId", "operator"]), JSON),
+)
+def test_event_is_never_an_error_when_fields_have_any_type(kind: str, fields: dict[str, Any]) -> None:
+    assert isinstance(parse_event(kind, fields), BotAdded | BotRemoved | Ignored)
 
 
 @given(

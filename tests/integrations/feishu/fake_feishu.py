@@ -99,7 +99,7 @@ class FakeFeishu:
         self.lookups = Lookups()
         self.reactions: dict[str, tuple[str, str]] = {}
         self.expires_in_s = 7200
-        self.token_takes_s = 0.0
+        self.token_takes_s = self.reaction_takes_s = 0.0
         self._uuids: dict[str, str] = {}
         self._faults: deque[tuple[str, Fault]] = deque()
         self._lock = threading.RLock()
@@ -124,7 +124,7 @@ class FakeFeishu:
         self._faults.extend([(pattern, fault)] * times)
 
     def asked(self, pattern: str) -> int:
-        return sum(fnmatch.fnmatchcase(call, pattern) for call in self.calls)
+        return sum(_is_meant(call, pattern) for call in self.calls)
 
     @property
     def texts(self) -> list[str]:
@@ -143,6 +143,8 @@ class FakeFeishu:
         with self._lock:
             self.calls.append(call)
             fault = self._take(call)
+        if call.endswith("/reactions"):
+            time.sleep(self.reaction_takes_s)
         if fault == CUT_BEFORE:
             return None
         if isinstance(fault, Answer):
@@ -155,8 +157,7 @@ class FakeFeishu:
 
     def _take(self, call: str) -> Fault | None:
         for planned in self._faults:
-            is_sign = planned[0] == SEND and call.endswith("/reactions")  # no message is sent
-            if fnmatch.fnmatchcase(call, planned[0]) and not is_sign:
+            if _is_meant(call, planned[0]):
                 self._faults.remove(planned)
                 return planned[1]
         return None
@@ -304,6 +305,12 @@ def _check_text(text: str, code: int) -> None:
     if PICTURE.search(text) or len(TABLE.findall(text)) > 3:
         raise Refusal(code, "invalid image keys, or too many tables")
     assert not MENTION.search(text), f"a forged mention reached the platform: {text!r}"
+
+
+def _is_meant(call: str, pattern: str) -> bool:
+    """A reaction stands under a message, but sends none."""
+    is_sign = pattern == SEND and call.endswith("/reactions")
+    return fnmatch.fnmatchcase(call, pattern) and not is_sign
 
 
 def _data(data: Json) -> Json:

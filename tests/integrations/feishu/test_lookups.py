@@ -259,6 +259,23 @@ def test_person_is_in_departments_and_in_those_above_them(
     assert found == {"od-team", "T1", "od-sales", "S1", "od-china", "C1", "od-board", "B1"}
 
 
+def test_own_departments_are_told_where_the_app_may_not_read_departments(
+    adapter: FeishuAdapter, app: Credentials, feishu: FakeFeishu
+) -> None:
+    feishu.lookups.departments["ou_ann"] = ["od-team"]
+    feishu.trouble("GET */departments/*", refused(99991672), times=2)
+
+    assert adapter.departments_of(app, "ou_ann") == {"od-team"}
+
+
+def test_passing_trouble_with_departments_is_told(adapter: FeishuAdapter, app: Credentials, feishu: FakeFeishu) -> None:
+    feishu.lookups.departments["ou_ann"] = ["od-team"]
+    feishu.trouble("GET */departments/*", refused(2200))
+
+    with pytest.raises(FeishuError):
+        adapter.departments_of(app, "ou_ann")
+
+
 def test_person_outside_the_contact_range_has_no_departments_that_could_be_told(
     adapter: FeishuAdapter, app: Credentials
 ) -> None:

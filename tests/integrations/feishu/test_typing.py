@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import Any
 
+import httpx
 import pytest
 
 from integrations.base import SIGN_STEPS, ReplyTarget
 from integrations.errors import PlatformError
+from integrations.feishu import calls
 from integrations.feishu.adapter import FeishuAdapter
 
 from .desk import Desk
@@ -103,6 +106,21 @@ def test_sign_that_cannot_be_taken_away_raises_nothing(desk: Desk, feishu: FakeF
     feishu.trouble(UNREACT, fault)
 
     reply.close()
+
+
+def test_answer_does_not_wait_long_for_a_sign_that_hangs(
+    desk: Desk, feishu: FakeFeishu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "HURRIED", httpx.Timeout(0.05))
+    feishu.reaction_takes_s = 0.5
+    reply = desk.open()
+    began_s = time.monotonic()
+    with pytest.raises(PlatformError, match="did not answer"):
+        reply.begin()
+
+    assert time.monotonic() - began_s < 0.4
+    reply.finish("answer")
+    assert feishu.texts == ["answer"]
 
 
 def test_card_needs_no_sign_until_cards_are_refused(desk: Desk, feishu: FakeFeishu) -> None:

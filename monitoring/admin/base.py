@@ -1,4 +1,4 @@
-"""The admin's base classes for all apps, and the pages of the audit log and of alerts.
+"""The admin's base classes for all apps.
 
 AuditedModelAdmin writes an entry for each object that was made, changed or deleted, with before and after, in the
 transaction of the change: forms, inlines, list editing, deleting and actions on a selection. Actions that Unfold serves
@@ -8,32 +8,34 @@ at addresses of their own (``actions_row``, ``actions_detail``, ``actions_list``
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final, cast
+from typing import Any, Final
+from urllib.parse import urlencode
 
-from django.contrib import admin
-from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
 from django.db import models, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.response import TemplateResponse
 from django.urls import reverse
-from django.utils.html import format_html, format_html_join
-from django.utils.safestring import SafeString
-from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin
-from unfold.decorators import action
 
-from monitoring import audit, exports
-from monitoring.models import Alert, AuditLog
+from monitoring import audit
 
 Snapshot = dict[str, Any]
-CHANGE_ROW: Final = (
-    '<tr class="border-t align-top"><th class="p-2 text-left">{}</th>'
-    '<td class="p-2 break-all whitespace-pre-wrap">{}</td><td class="p-2 break-all whitespace-pre-wrap">{}</td></tr>'
-)
 MOST_FOLLOWED: Final = 500  # objects of one action whose changes are written one by one
 
 
-class AuditedModelAdmin(ModelAdmin):
+class WithHistory(ModelAdmin):
+    """An object's history is what the audit log tells of it."""
+
+    def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        if not request.user.has_perm("monitoring.view_auditlog"):
+            raise PermissionDenied
+        wanted = f"{self.model._meta.concrete_model._meta.label_lower}:{unquote(object_id)}"
+        page = reverse(f"{self.admin_site.name}:monitoring_auditlog_changelist")
+        return HttpResponseRedirect(f"{page}?{urlencode({'target': wanted})}")
+
+
+class AuditedModelAdmin(WithHistory):
     """Unfold's admin with an audit entry for every change.
 
     An action on a selection runs in one transaction and its effect on each object is written. One that calls other
@@ -70,7 +72,7 @@ class AuditedModelAdmin(ModelAdmin):
         return {name: (_audited(name, run), name, text) for name, (run, _name, text) in actions.items()}
 
 
-class ReadOnlyModelAdmin(ModelAdmin):
+class ReadOnlyModelAdmin(WithHistory):
     """For logs: who has the view permission reads, nobody adds, changes or deletes."""
 
     actions = None
@@ -84,85 +86,6 @@ class ReadOnlyModelAdmin(ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
-
-
-@admin.register(AuditLog)
-class AuditLogAdmin(ReadOnlyModelAdmin):
-    """Reading it is an event as well: once a minute for each reader, with a count."""
-
-    list_display = ["created_at", "action", "outcome", "actor", "target", "address", "reason"]
-    list_display_links = ("created_at", "action")
-    list_filter = ["outcome", "actor_kind", ("created_at", admin.DateFieldListFilter), "action"]
-    search_fields = ["action", "actor_label", "target_label", "target_id", "address", "request_id", "reason"]
-    search_help_text = _("Action, person or client, target, address, request id or reason")
-    list_per_page = 50
-    show_full_result_count = False
-    actions_list = ["export_csv", "export_jsonl"]
-    fieldsets = [
-        (None, {"fields": ["created_at", "action", "outcome", "reason", "count"]}),
-        (_("Who and where"), {"fields": ["actor", "actor_kind", "actor_id", "address", "request_id"]}),
-        (_("What"), {"fields": ["target", "target_type", "target_id", "changes_table"]}),
-    ]
-
-    @admin.display(description=_("actor"), ordering="actor_label")
-    def actor(self, entry: AuditLog) -> str:
-        return entry.actor_label or str(entry.get_actor_kind_display())
-
-    @admin.display(description=_("target"), ordering="target_label")
-    def target(self, entry: AuditLog) -> str:
-        return entry.target_label or entry.target_id
-
-    @admin.display(description=_("changes"))
-    def changes_table(self, entry: AuditLog) -> SafeString | str:
-        rows = [(name, *_sides(change)) for name, change in entry.changes.items()]
-        if not rows:
-            return ""
-        body = format_html_join("", CHANGE_ROW, rows)
-        head = format_html_join("", '<th class="p-2">{}</th>', [(_("field"),), (_("before"),), (_("after"),)])
-        return format_html('<table class="w-full"><tr class="text-left">{}</tr>{}</table>', head, body)
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        return [name for _title, options in self.fieldsets for name in options["fields"]]
-
-    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        response = super().changelist_view(request, extra_context)
-        audit.record_read("auditlog.listed")
-        if isinstance(response, TemplateResponse) and response.context_data:
-            _carry_filters(request, response.context_data.get("actions_list") or [])
-        return cast(HttpResponse, response)
-
-    def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
-    ) -> HttpResponse:
-        response = super().change_view(request, object_id, form_url, extra_context)
-        if response.status_code == 200:
-            audit.record_read("auditlog.read", target_label=object_id)
-        return cast(HttpResponse, response)
-
-    @action(description=_("Export CSV"), url_path="export-csv", permissions=["view"], icon="download")
-    def export_csv(self, request: HttpRequest) -> Any:
-        return self._export(request, "csv")
-
-    @action(description=_("Export JSON lines"), url_path="export-jsonl", permissions=["view"], icon="download")
-    def export_jsonl(self, request: HttpRequest) -> Any:
-        return self._export(request, "jsonl")
-
-    def _export(self, request: HttpRequest, form: str) -> Any:
-        """Export what the list shows with its filters and search, all pages of it."""
-        try:
-            return exports.response(request, self.get_changelist_instance(request).queryset, form)
-        except IncorrectLookupParameters:
-            return HttpResponseRedirect(reverse(f"{self.admin_site.name}:monitoring_auditlog_changelist"))
-
-
-@admin.register(Alert)
-class AlertAdmin(ReadOnlyModelAdmin):
-    list_display = ["opened_at", "severity", "rule", "subject", "summary", "closed_at"]
-    list_display_links = ("opened_at", "rule")
-    list_filter = ["severity", ("closed_at", admin.EmptyFieldListFilter), "rule"]
-    search_fields = ["rule", "subject", "summary"]
-    list_per_page = 50
-    fields = ["rule", "subject", "severity", "summary", "opened_at", "closed_at", "details"]
 
 
 def _stored(obj: models.Model) -> Snapshot:
@@ -229,24 +152,3 @@ def _snapshots(model: type[models.Model], keys: Iterable[Any]) -> dict[Any, Snap
 def _record_effects(model: type[models.Model], before: dict[Any, Snapshot]) -> None:
     for row in model._base_manager.filter(pk__in=list(before)):
         audit.record_changed(row, before[row.pk])
-
-
-def _sides(change: Any) -> tuple[str, str]:
-    """Before and after of one change as text; a plain value stands at the right."""
-    if isinstance(change, dict) and change.keys() <= {"before", "after"}:
-        return _shown(change.get("before")), _shown(change.get("after"))
-    return "", _shown(change)
-
-
-def _shown(value: Any) -> str:
-    if value is None or value == "":
-        return "–"
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _carry_filters(request: HttpRequest, buttons: Iterable[dict[str, Any]]) -> None:
-    """The export takes what the list shows."""
-    query = request.GET.copy()
-    query.pop("p", None)
-    for button in buttons:
-        button["path"] = f"{button['path']}?{query.urlencode()}" if query else button["path"]

@@ -1,42 +1,28 @@
-"""What was done, and what needs a person. Plain ids, no foreign keys: an entry outlives what it speaks of."""
+"""What was done. Plain ids, no foreign keys: an entry outlives what it speaks of."""
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any, ClassVar
 
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from monitoring import marks
 from monitoring.ids import uuid7
+from monitoring.models.guard import AppendOnlyModel, AppendOnlyQuerySet
 
 
-class AppendOnlyError(Exception):
-    """An audit entry was to be changed or deleted. Trying again never helps."""
-
-
-def _refuse(*args: Any, **kwargs: Any) -> NoReturn:
-    raise AppendOnlyError("Audit entries are only ever added.")
-
-
-class AppendOnlyQuerySet(models.QuerySet["AuditLog"]):
-    """The database's triggers refuse as well (monitoring/triggers.py); this refuses earlier and clearer."""
-
-    update = _refuse
-    _update = _refuse
-    bulk_update = _refuse
-    update_or_create = _refuse
-    delete = _refuse
-    _raw_delete = _refuse
-
+class EntryQuerySet(AppendOnlyQuerySet):
     def bulk_create(self, objs: Any, *args: Any, **kwargs: Any) -> Any:
-        if kwargs.get("update_conflicts") or kwargs.get("ignore_conflicts"):
-            _refuse()
-        return super().bulk_create(objs, *args, **kwargs)
+        entries: list[AuditLog] = list(objs)
+        for entry in entries:
+            entry.mark = marks.of_entry(entry)
+        return super().bulk_create(entries, *args, **kwargs)
 
 
-class AuditLog(models.Model):
+class AuditLog(AppendOnlyModel):
     """One event. Written by monitoring.audit only, in the transaction of the change it tells of."""
 
     class ActorKind(models.TextChoices):
@@ -66,8 +52,10 @@ class AuditLog(models.Model):
     count = models.PositiveIntegerField(_("times"), default=1, help_text=_("How many equal events it tells of."))
     address = models.CharField(_("address"), max_length=45, blank=True)
     request_id = models.CharField(_("request id"), max_length=64, blank=True)
+    # A keyed digest of all of the above: who writes into the table without our keys cannot make one.
+    mark = models.CharField(max_length=32, blank=True, default="", db_default="", editable=False)
 
-    objects = models.Manager.from_queryset(AppendOnlyQuerySet)()
+    objects: ClassVar[Any] = models.Manager.from_queryset(EntryQuerySet)()
 
     class Meta:
         verbose_name = _("audit entry")
@@ -92,47 +80,5 @@ class AuditLog(models.Model):
         return f"{self.created_at:%Y-%m-%d %H:%M:%S} {self.action} {self.target_label}".strip()
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        if not self._state.adding or kwargs.get("force_update") or kwargs.get("update_fields"):
-            _refuse()
-        kwargs["force_insert"] = True
+        self.mark = marks.of_entry(self)
         super().save(*args, **kwargs)
-
-    delete = _refuse
-
-
-class AlertQuerySet(models.QuerySet["Alert"]):
-    def open(self) -> AlertQuerySet:
-        return self.filter(closed_at__isnull=True)
-
-
-class Alert(models.Model):
-    """Something that a person should look at. At most one is open for each rule and subject."""
-
-    class Severity(models.TextChoices):
-        WARNING = "warning", _("warning")
-        CRITICAL = "critical", _("critical")
-
-    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    rule = models.CharField(_("rule"), max_length=100)
-    subject = models.CharField(_("subject"), max_length=200, blank=True, help_text=_("What the rule looked at."))
-    severity = models.CharField(_("severity"), max_length=16, choices=Severity.choices)
-    summary = models.CharField(_("summary"), max_length=500)
-    opened_at = models.DateTimeField(_("opened"), default=timezone.now)
-    closed_at = models.DateTimeField(_("closed"), null=True, blank=True)
-    details = models.JSONField(_("details"), default=dict, blank=True, encoder=DjangoJSONEncoder)
-
-    objects = models.Manager.from_queryset(AlertQuerySet)()
-
-    class Meta:
-        verbose_name = _("alert")
-        verbose_name_plural = _("alerts")
-        ordering = ["-opened_at", "-id"]
-        indexes = [models.Index(fields=["-opened_at", "-id"], name="alert_newest")]
-        constraints = [
-            models.UniqueConstraint(
-                fields=["rule", "subject"], condition=models.Q(closed_at__isnull=True), name="alert_open_once"
-            )
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.rule}: {self.summary}"

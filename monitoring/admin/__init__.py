@@ -1,0 +1,7 @@
+"""The admin's base classes for all apps; and the pages of the audit log, of its proof, and of alerts."""
+
+from monitoring.admin.base import AuditedModelAdmin, ReadOnlyModelAdmin
+from monitoring.admin.log import AuditLogAdmin
+from monitoring.admin.needs import AlertAdmin
+
+__all__ = ["AlertAdmin", "AuditLogAdmin", "AuditedModelAdmin", "ReadOnlyModelAdmin"]

@@ -1,0 +1,250 @@
+"""``audit verify`` on the site itself: the whole chain, the signatures, and the copies that sinks hold, streamed.
+
+The checks are those of monitoring/verifier.py, which auditors run without us. Here our keys tell more: the mark of a
+seal shows the exact place where somebody wrote the chain anew.
+"""
+
+from __future__ import annotations
+
+import hmac
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal
+
+from django.db import connection
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from monitoring import audit, entries, grants, marks, retention, signing, sinks, triggers, verifier
+from monitoring.models import AuditCheckpoint, AuditLog, AuditSeal, AuditWaiting
+from monitoring.verifier import Checkpoints, Problem, Walk
+
+CHUNK: Final = 1_000  # more would not stay in the processor's cache
+GRACE: Final = timedelta(seconds=60)  # so long an entry may wait for its seal
+MOST_NAMED: Final = 20
+Copy = dict[str, str]
+Link = tuple[int, str, int, str, str, list[Any] | None]  # sequence, entry id, state, hash, mark, entry
+SEAL_COLUMNS: Final = 5
+REWRITTEN: Final = "the chain was written anew from here on"
+
+
+@dataclass(slots=True)
+class Report:
+    """What a verification found."""
+
+    fingerprint: str
+    rows: int = 0
+    signed_through: int = 0
+    last_sequence: int = 0
+    last_signed_at: str = ""
+    waiting: int = 0
+    waiting_since: datetime | None = None
+    is_complete: bool = True
+    took_s: float = 0.0
+    first_bad: Problem | None = None
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def is_good(self) -> bool:
+        return not self.problems and self.first_bad is None
+
+    @property
+    def rate(self) -> float:
+        return self.rows / self.took_s if self.took_s else 0.0
+
+
+class WrongKey(Exception):
+    """The site's key is not the one whose fingerprint was given."""
+
+
+def verify(
+    *, fingerprint: str = "", copies: Iterable[tuple[str, Iterable[Copy]]] = (), budget_s: float | None = None
+) -> Report:
+    """Check everything; with ``budget_s`` as much as fits. Raises WrongKey."""
+    began = time.monotonic()
+    report = _verify(fingerprint, list(copies), began + budget_s if budget_s else None)
+    if report.first_bad and 0 < report.first_bad.sequence <= retention.last_purge().get("purged_through", 0):
+        report = _verify(fingerprint, list(copies), began + budget_s if budget_s else None)  # a purge came between
+    report.took_s = time.monotonic() - began
+    return report
+
+
+def _verify(fingerprint: str, copies: list[tuple[str, Iterable[Copy]]], end: float | None) -> Report:
+    key = signing.signer()
+    if fingerprint and key.fingerprint != fingerprint.strip().lower().replace(":", ""):
+        raise WrongKey(f"This site signs with the key {signing.grouped(key.fingerprint)}, which is another one.")
+    report = Report(key.fingerprint)
+    checkpoints = _checkpoints(key.public, copies, report)
+    walk = Walk(checkpoints)
+    report.is_complete = _walk(walk, report, end)
+    if report.is_complete and walk.first_bad is None:
+        walk.end()
+    if walk.first_bad:
+        _point_out(walk, walk.first_bad)
+    report.first_bad, report.problems = walk.first_bad, [*report.problems, *checkpoints.problems]
+    report.last_sequence, report.signed_through = walk.sequence, walk.vouched
+    report.last_signed_at = checkpoints.signed_at
+    _look_at_unsealed(report)
+    _look_at_protection(report)
+    return report
+
+
+# -- checkpoints --
+
+
+def _checkpoints(public: bytes, copies: list[tuple[str, Iterable[Copy]]], report: Report) -> Checkpoints:
+    """Copies are read first: then the database may have got newer ones, and nothing seems to be missing in it."""
+    checkpoints = Checkpoints(public)
+    outside: list[tuple[str, list[Copy]]] = []
+    for name, read in [*sinks.readable(), *copies]:
+        try:
+            outside.append((name, list(read)))
+        except OSError as error:
+            report.warnings.append(f"{name}: the copies cannot be read ({error.strerror})")
+    checkpoints.add("database", _stored())
+    for name, found in outside:
+        checkpoints.add(name, found)
+    _compare_numbers(checkpoints, report)
+    return checkpoints
+
+
+def _stored() -> Iterator[Copy]:
+    rows = AuditCheckpoint.objects.order_by("number").values_list("statement", "signature")
+    for statement, signature in rows.iterator(chunk_size=CHUNK):
+        yield {"statement": statement, "signature": signature}
+
+
+def _compare_numbers(checkpoints: Checkpoints, report: Report) -> None:
+    through, held = checkpoints.purged_through, checkpoints.numbers["database"]
+    for name, numbers in checkpoints.numbers.items():
+        lost = sorted(number for number, sequence in numbers.items() if number not in held and sequence > through)
+        if lost:
+            text = f"{name} holds {len(lost)} checkpoints that are gone from the database, the first is {lost[0]}"
+            report.problems.append(Problem(0, text))
+    kept = [number for number, sequence in held.items() if sequence > through]
+    if gaps := set(range(min(kept, default=0), max(kept, default=0))) - held.keys():
+        report.problems.append(Problem(0, f"checkpoint {min(gaps)} is gone from the database"))
+
+
+# -- the chain --
+
+
+def _walk(walk: Walk, report: Report, end: float | None) -> bool:
+    """False when the time was up before the end."""
+    step, digest_of, signed = walk.step, verifier.digest_of, walk.checkpoints.sequence
+    key = marks.key_for(marks.SEAL)
+    for sequence, entry_id, state, stored, mark, entry in chain():
+        report.rows += 1
+        if not step(sequence, entry_id, state, stored, None if entry is None else digest_of(entry)):
+            return True
+        if sequence > signed and not _is_ours(key, stored, mark):  # up to there the signatures tell
+            walk.first_bad = Problem(sequence, REWRITTEN, entry_id)
+            return True
+        if end is not None and report.rows % CHUNK == 0 and time.monotonic() > end:
+            return False
+    return True
+
+
+def _point_out(walk: Walk, bad: Problem) -> None:
+    """Between the last signature that agreed and the bad place, the marks tell where somebody else began."""
+    key = marks.key_for(marks.SEAL)
+    for sequence, entry_id, _state, stored, mark, _entry in chain(walk.vouched):
+        if sequence > (walk.sequence if walk.is_vague else bad.sequence - 1):
+            return
+        if not _is_ours(key, stored, mark):
+            walk.first_bad = Problem(sequence, REWRITTEN, entry_id)
+            return
+
+
+def _is_ours(key: bytes, stored: str, mark: str) -> bool:
+    return hmac.compare_digest(mark, marks.mark(key, stored.encode()))
+
+
+def chain(after: int = -1) -> Iterator[Link]:
+    """Seals in order with their entries in canonical form (None: gone), read in short statements."""
+    read, uuid_text = entries.reader(), entries.uuid_text
+    for rows in _chunks(after):
+        for row in rows:
+            entry = None if row[SEAL_COLUMNS] is None else read(row[SEAL_COLUMNS:])
+            yield row[0], uuid_text(row[1]), row[2], row[3], row[4], entry
+
+
+def _chunks(position: int) -> Iterator[list[Any]]:
+    """Reads the next rows, on a connection of its own, while the caller works on these; not inside a transaction."""
+    if connection.in_atomic_block:
+        while rows := _rows_after(position):
+            yield rows
+            position = rows[-1][0]
+        return
+    with ThreadPoolExecutor(1, "audit-reader") as reader:
+        try:
+            following = reader.submit(_rows_after, position)
+            while rows := following.result():
+                following = reader.submit(_rows_after, rows[-1][0])
+                yield rows
+        finally:
+            reader.submit(connection.close)
+
+
+def _rows_after(sequence: int) -> list[Any]:
+    entry_id = "s.entry_id::text" if connection.vendor == "postgresql" else "s.entry_id"
+    seals, log = AuditSeal._meta.db_table, triggers.AUDIT_TABLE
+    sql = (
+        f"SELECT s.sequence, {entry_id}, s.state, s.hash, s.mark, {entries.columns('a')}"  # noqa: S608  (our own names)
+        f" FROM (SELECT * FROM {seals} WHERE sequence > %s ORDER BY sequence LIMIT {CHUNK}) s"
+        f" LEFT JOIN {log} a ON a.id = s.entry_id ORDER BY s.sequence"
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [sequence])
+        return list(cursor.fetchall())
+
+
+# -- what is not sealed --
+
+
+def _look_at_unsealed(report: Report) -> None:
+    """Entries that wait are well; those that neither wait nor are sealed were put past the queue."""
+    seals, queue, log = AuditSeal._meta.db_table, AuditWaiting._meta.db_table, triggers.AUDIT_TABLE
+    sql = (
+        f"SELECT a.id FROM {log} a WHERE NOT EXISTS (SELECT 1 FROM {seals} s WHERE s.entry_id = a.id)"  # noqa: S608
+        f" AND NOT EXISTS (SELECT 1 FROM {queue} w WHERE w.entry_id = a.id) ORDER BY a.id LIMIT {MOST_NAMED}"
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(sql)
+        outside = [entries.uuid_text(row[0]) for row in cursor.fetchall()]
+    for entry_id in outside:
+        report.problems.append(Problem(0, "the entry has no seal and does not wait for one", entry_id))
+    if outside and report.first_bad is None:
+        report.first_bad = Problem(0, "the entry was put into the log past the sealer", outside[0])
+    _look_at_waiting(report)
+
+
+def _look_at_waiting(report: Report) -> None:
+    report.waiting = AuditWaiting.objects.count()
+    first = AuditWaiting.objects.order_by("entry_id").first()
+    if first:
+        report.waiting_since = AuditLog.objects.filter(pk=first.pk).values_list("created_at", flat=True).first()
+    if report.waiting_since and timezone.now() - report.waiting_since > GRACE:
+        text = _(
+            "%(count)s entries wait for their seal since %(since)s UTC and are not proven: does the scheduler run?"
+        )
+        since = f"{report.waiting_since:%Y-%m-%d %H:%M:%S}"
+        report.warnings.append(text % {"count": report.waiting, "since": since})
+
+
+def _look_at_protection(report: Report) -> None:
+    for name in triggers.all_missing(connection):
+        report.problems.append(Problem(0, f"the database's trigger {name} is gone: rows could be changed"))
+    report.warnings += [*grants.excess(), *sinks.complaints()]
+
+
+def record(report: Report) -> None:
+    """That somebody verified, and what came of it."""
+    bad = report.first_bad or next(iter(report.problems), None)
+    changes = {"entries": report.rows, "through": report.last_sequence, "complete": report.is_complete}
+    outcome: Literal["success", "failure"] = "success" if report.is_good else "failure"
+    audit.record("auditlog.verified", changes=changes, outcome=outcome, reason=bad.text if bad else "")
