@@ -37,13 +37,21 @@ NAMES = {
     "bots.journal:DatabaseJournal.done": ("self", "name", "remote_id"),
     "bots.journal:DatabaseJournal.refused": ("self", "name", "reason"),
     "bots.sweeping:questions": (),
-    "integrations.feishu.adapter:FeishuAdapter.open_reply": ("self", "credentials", "target", "journal", "streaming"),
+    "integrations.feishu.adapter:FeishuAdapter.open_reply": (
+        "self",
+        "credentials",
+        "target",
+        "journal",
+        "streaming",
+        "buttons",
+    ),
     "integrations.dingtalk.adapter:DingTalkAdapter.open_reply": (
         "self",
         "credentials",
         "target",
         "journal",
         "streaming",
+        "buttons",
     ),
     "celery.beat:Scheduler.apply_async": ("self", "entry", "producer", "advance", "kwargs"),
 }
