@@ -22,7 +22,7 @@ from uuid import UUID
 from django.db import Error
 
 from bots.models import Conversation, DeliveryStep, Message
-from integrations.base import Journal, ReplyStream, Step
+from integrations.base import SIGN_STEPS, Journal, ReplyStream, Step
 
 HOLD_S = 5.0  # longer than the conductor needs to see the note; a hold that nobody answers only delays
 PIECE_S = 0.04  # the longest a model thinks about a piece
@@ -185,14 +185,16 @@ def _stages(points: Points) -> dict[str, Callable[[Call], Call]]:
             if journal.reply.reply_to_id:
                 points.begins(journal.reply.reply_to_id, journal.reply_id, journal.fence)
             step: Step = intend(journal, name)
-            points.reach("before-send", lambda: _question_of(journal))
+            if name not in SIGN_STEPS:
+                points.reach("before-send", lambda: _question_of(journal))
             return step
 
         return wrapped
 
     def confirming(confirm: Call) -> Call:
         def wrapped(journal: Any, name: str, *args: str) -> None:
-            points.reach("after-send", lambda: _question_of(journal))
+            if name not in SIGN_STEPS:
+                points.reach("after-send", lambda: _question_of(journal))
             confirm(journal, name, *args)
 
         return wrapped
