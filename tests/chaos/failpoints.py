@@ -22,7 +22,7 @@ from uuid import UUID
 from django.db import Error
 
 from bots.models import Conversation, DeliveryStep, Message
-from integrations.base import Journal, ReplyStream, Step
+from integrations.base import SIGN_STEPS, Journal, ReplyStream, Step
 
 HOLD_S = 5.0  # longer than the conductor needs to see the note; a hold that nobody answers only delays
 PIECE_S = 0.04  # the longest a model thinks about a piece
@@ -37,13 +37,21 @@ NAMES = {
     "bots.journal:DatabaseJournal.done": ("self", "name", "remote_id"),
     "bots.journal:DatabaseJournal.refused": ("self", "name", "reason"),
     "bots.sweeping:questions": (),
-    "integrations.feishu.adapter:FeishuAdapter.open_reply": ("self", "credentials", "target", "journal", "streaming"),
+    "integrations.feishu.adapter:FeishuAdapter.open_reply": (
+        "self",
+        "credentials",
+        "target",
+        "journal",
+        "streaming",
+        "buttons",
+    ),
     "integrations.dingtalk.adapter:DingTalkAdapter.open_reply": (
         "self",
         "credentials",
         "target",
         "journal",
         "streaming",
+        "buttons",
     ),
     "celery.beat:Scheduler.apply_async": ("self", "entry", "producer", "advance", "kwargs"),
 }
@@ -177,14 +185,16 @@ def _stages(points: Points) -> dict[str, Callable[[Call], Call]]:
             if journal.reply.reply_to_id:
                 points.begins(journal.reply.reply_to_id, journal.reply_id, journal.fence)
             step: Step = intend(journal, name)
-            points.reach("before-send", lambda: _question_of(journal))
+            if name not in SIGN_STEPS:
+                points.reach("before-send", lambda: _question_of(journal))
             return step
 
         return wrapped
 
     def confirming(confirm: Call) -> Call:
         def wrapped(journal: Any, name: str, *args: str) -> None:
-            points.reach("after-send", lambda: _question_of(journal))
+            if name not in SIGN_STEPS:
+                points.reach("after-send", lambda: _question_of(journal))
             confirm(journal, name, *args)
 
         return wrapped
