@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psycopg
+
 from bench import machine
 from bench.processes import ROOT
 from bench.report import shown, table
@@ -59,6 +61,7 @@ def main(words: list[str]) -> None:
     servers.install_missing()
     rows, changes = QUICK if given.quick else FULL
     with postgres() as database, tempfile.TemporaryDirectory() as folder:
+        servers.wait_for(lambda: _takes_connections(database.url), "PostgreSQL")  # its port is open before it is
         facts = machine.facts(database)
         found = {
             "SQLite": _inside(Path(folder), "", rows, changes),
@@ -72,6 +75,14 @@ def main(words: list[str]) -> None:
     text = _markdown(taken_at, facts, found)
     (folder_out / f"{NAME}.md").write_text(text, "utf-8")
     print(text)
+
+
+def _takes_connections(url: str) -> bool:
+    try:
+        psycopg.connect(url).close()
+    except psycopg.OperationalError:
+        return False
+    return True
 
 
 def _inside(folder: Path, url: str, rows: int, changes: int) -> dict[str, float]:

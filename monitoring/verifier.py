@@ -110,7 +110,7 @@ class Checkpoints:
     signed_at: str = ""
     problems: list[Problem] = field(default_factory=list)
     forked: set[int] = field(default_factory=set)
-    _by_number: dict[int, str] = field(default_factory=dict, repr=False)
+    _by_number: dict[int, bytes] = field(default_factory=dict, repr=False)  # digests: there may be half a million
 
     def add(self, source: str, copies: Iterable[dict[str, str]]) -> None:
         """Take the checkpoints of one source, in their order."""
@@ -149,8 +149,9 @@ class Checkpoints:
 
     def _accept(self, source: str, statement: dict[str, Any], copy: dict[str, str]) -> None:
         number, sequence, signed = statement["number"], statement["sequence"], copy["statement"]
-        known = self._by_number.get(number)
-        if known == signed:
+        whole = f"{signed}{copy.get('signature')}"
+        known, digest = self._by_number.get(number), hashlib.sha256(whole.encode()).digest()
+        if known == digest:
             return
         try:
             key = Ed25519PublicKey.from_public_bytes(self.public)
@@ -165,7 +166,7 @@ class Checkpoints:
             text = f"{source}: two signed checkpoints disagree about sequence {sequence}: the log was forked"
             self.problems.append(Problem(sequence, text))
             self.forked.add(sequence)
-        self._by_number.setdefault(number, signed)
+        self._by_number.setdefault(number, digest)
         self.signed_at = max(self.signed_at, statement["signed_at"])
         if statement["kind"] == "purge" and statement["purged_through"] > self.purged_through:
             self.purged_through, self.purged_hash = statement["purged_through"], statement["purged_hash"]

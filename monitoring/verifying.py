@@ -99,15 +99,12 @@ def _verify(fingerprint: str, copies: list[tuple[str, Iterable[Copy]]], end: flo
 def _checkpoints(public: bytes, copies: list[tuple[str, Iterable[Copy]]], report: Report) -> Checkpoints:
     """Copies are read first: then the database may have got newer ones, and nothing seems to be missing in it."""
     checkpoints = Checkpoints(public)
-    outside: list[tuple[str, list[Copy]]] = []
     for name, read in [*sinks.readable(), *copies]:
         try:
-            outside.append((name, list(read)))
+            checkpoints.add(name, read)
         except OSError as error:
-            report.warnings.append(f"{name}: the copies cannot be read ({error.strerror})")
+            report.problems.append(Problem(0, f"{name}: the copies cannot be read ({error.strerror})"))
     checkpoints.add("database", _stored())
-    for name, found in outside:
-        checkpoints.add(name, found)
     _compare_numbers(checkpoints, report)
     return checkpoints
 

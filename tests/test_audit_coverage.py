@@ -266,9 +266,14 @@ def test_getting_changing_and_ending_tokens_leaves_entries(rest, key):
 
 
 def test_reading_an_endpoints_secret_address_leaves_an_entry(rest):
-    rest.get(f"{API}endpoints/{factories.endpoint().pk}/")
+    endpoint = factories.endpoint()
+    rest.get(f"{API}endpoints/{endpoint.pk}/")
+    rest.get(f"{API}endpoints/")
 
-    assert "endpoint.address_read" in actions()
+    read = (
+        AuditLog.objects.filter(action="endpoint.address_read").order_by("id").values_list("target_id", "target_label")
+    )
+    assert list(read) == [(str(endpoint.pk), str(endpoint)), ("", "list")]
 
 
 # -- the admin --

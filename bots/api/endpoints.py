@@ -50,19 +50,15 @@ class EndpointSerializer(serializers.ModelSerializer[Endpoint]):
         validators: list[Any] = []  # one enabled endpoint for each credential: checked below, in words
 
     def get_key(self, row: Endpoint) -> str | None:
-        """Shown only to who may change the endpoint, and noted: it is a secret."""
-        if not self._may_change():
-            return None
-        audit.record_read("endpoint.address_read", target=row)
-        return row.key
+        """Shown only to who may change the endpoint."""
+        return row.key if self._may_change() else None
 
     def get_webhook_url(self, row: Endpoint) -> str | None:
         """The address for the platform's console; a secret, so shown only to who may change the endpoint."""
         return row.webhook_url if self._may_change() else None
 
     def _may_change(self) -> bool:
-        request = self.context.get("request")
-        return "bots:write" in getattr(getattr(request, "auth", None), "scopes", ())
+        return sees_addresses(self.context.get("request"))
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         row = self.instance if isinstance(self.instance, Endpoint) else None
@@ -75,6 +71,10 @@ class EndpointSerializer(serializers.ModelSerializer[Endpoint]):
         return attrs
 
 
+def sees_addresses(request: Request | None) -> bool:
+    return "bots:write" in getattr(getattr(request, "auth", None), "scopes", ())
+
+
 class EndpointViewSet(ResourceViewSet):
     """Endpoints. A credential has at most one that is enabled."""
 
@@ -83,6 +83,16 @@ class EndpointViewSet(ResourceViewSet):
     required_scopes = READ_AND_WRITE_BOTS
     lookup_value_regex = "[0-9a-fA-F-]{32,36}"
     filterset_fields = {"bot__slug": ["exact"], "credential": ["exact"], "mode": ["exact"], "is_enabled": ["exact"]}
+
+    def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        if sees_addresses(request):
+            audit.record_read("endpoint.address_read", target_label="list")
+        return super().list(request, *args, **kwargs)
+
+    def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        if sees_addresses(request):
+            audit.record_read("endpoint.address_read", target=self.get_object())
+        return super().retrieve(request, *args, **kwargs)
 
 
 class PushSerializer(serializers.Serializer[Any]):
