@@ -66,8 +66,9 @@ def sign_in() -> Iterator[Finding]:
     if roles:
         yield Finding("ok", _("A second factor is required of: %(roles)s.") % {"roles": ", ".join(map(str, roles))})
         return
-    mode = _("The embedded mode requires") if settings.EMBEDDED else _("This site requires")
-    what = _("%(mode)s no second factor of anybody: a password is enough for the admin.") % {"mode": mode}
+    what = _("No second factor is required of anybody: a password is enough for the admin.")
+    if settings.EMBEDDED:
+        what = _("Embedded mode: no second factor is required of anybody, a password is enough for the admin.")
     yield Finding("warning", what, _("Set MFA_REQUIRED_ROLES before others can reach this site."))
 
 
