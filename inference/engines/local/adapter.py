@@ -24,6 +24,7 @@ class Adapter:
         self._config = model.config.get_text_config()
         self._has_vision = self._config is not model.config
         _check(model, self._config)
+        self.device: torch.device = model.device
         self._before = self._config._attn_implementation
         self._switch(attention.NAME)
         try:

@@ -25,7 +25,7 @@ class Group:
 
     first: int
     last: int
-    table: Tensor  # int64 [rows, pages]
+    table: Tensor  # int32 [rows, pages]
     lengths: Tensor  # int64 [rows], the new token included
     masks: dict[Window, Tensor | None] = field(default_factory=dict)
 
@@ -45,13 +45,13 @@ class Group:
 
 
 class CpuStep:
-    """One step of one batch."""
+    """One step of one batch. ``without_singles``: another computes its rows of one token."""
 
-    def __init__(self, cache: KVCache, batch: Batch) -> None:
+    def __init__(self, cache: KVCache, batch: Batch, *, without_singles: bool = False) -> None:
         self._cache = cache
         self._places = batch.places
         self._singles = batch.single_count
-        self._groups = _groups(batch)
+        self._groups = [] if without_singles else _groups(batch)
         self._chunks = batch.chunks
         self._chunk_masks: dict[tuple[int, Window], Tensor | None] = {}
 
@@ -71,16 +71,31 @@ class CpuStep:
             self._single(layer, group, query[:, group.first : group.last], sliding_window, scaling, softcap)
             for group in self._groups
         ]
+        parts += self.chunks(layer, query, key, value, sliding_window, scaling, softcap)
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+    def chunks(
+        self,
+        layer: int,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        window: Window,
+        scaling: float,
+        softcap: float | None,
+    ) -> list[Tensor]:
+        """What the prompts' tokens get: for each chunk [count, heads, size]. Their keys are in the cache by now."""
+        parts = []
         for at, chunk in enumerate(self._chunks):
             part = slice(chunk.first, chunk.first + chunk.count)
             if chunk.start == 0:
                 keys, values = key[None, :, part], value[None, :, part]
             else:
                 keys, values = (kv[:, :, : chunk.length] for kv in self._cache.read(layer, chunk.table))
-            mask = self._chunk_mask(at, chunk, sliding_window, query.dtype)
+            mask = self._chunk_mask(at, chunk, window, query.dtype)
             out = _attention(query[None, :, part], keys, values, mask, scaling, softcap, is_causal=mask is None)
             parts.append(out[0].transpose(0, 1))
-        return torch.cat(parts) if len(parts) > 1 else parts[0]
+        return parts
 
     def _single(
         self, layer: int, group: Group, query: Tensor, window: Window, scaling: float, softcap: float | None

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from inference.engines.local.limits import EngineLimits
 from inference.engines.local.pages import PagePool
-from inference.engines.local.runner import Launched, Runner
+from inference.engines.local.runner import Launched, StepRunner
 from inference.engines.local.sampling import NO_NUMBERS
 from inference.engines.local.scheduler import Scheduler
 from inference.engines.local.sequence import Event, Row, Sequence
@@ -45,12 +45,12 @@ class ModelBroken(Exception):
 class PagedCore:
     """``look_ahead``: launch a step before the tokens of the last one are known, where launching costs no waiting."""
 
-    def __init__(self, runner: Runner, pool: PagePool, limits: EngineLimits, *, look_ahead: bool) -> None:
+    def __init__(self, runner: StepRunner, pool: PagePool, limits: EngineLimits, *, look_ahead: bool) -> None:
         self.pool = pool
         self.scheduler = Scheduler(pool, limits)
         self.steps = 0
         self.host_s = 0.0  # of the last step: planning and accounting
-        self._runner = runner
+        self.runner = runner
         self._look_ahead = look_ahead
         self._pending: Launched | None = None
         self._failed_steps = 0
@@ -86,7 +86,7 @@ class PagedCore:
         return events
 
     def _launched(self, plan: list[Row]) -> Launched:
-        launched = self._runner.launch(plan)
+        launched = self.runner.launch(plan)
         self.scheduler.advance(plan)
         self.steps += 1
         self._failed_steps = 0
@@ -109,7 +109,7 @@ class PagedCore:
 
     def _clean(self, sequence: Sequence) -> None:
         if own := self.pool.forget(sequence):
-            self._runner.scrub(own)
+            self.runner.scrub(own)
 
     def _one_by_one(self, plan: list[Row]) -> list[Event]:
         """A step that failed for want of memory may do in parts; one that a request breaks fails that one alone."""

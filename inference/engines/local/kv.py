@@ -44,7 +44,7 @@ class KVCache:
         self.values[layer].flatten(0, 1).index_copy_(0, places, value)
 
     def read(self, layer: int, table: Tensor) -> tuple[Tensor, Tensor]:
-        """int64 [rows, pages] -> two [rows, kv heads, pages * page size, size]; a copy."""
+        """int [rows, pages] -> two [rows, kv heads, pages * page size, size]; a copy."""
         return _gathered(self.keys[layer], table), _gathered(self.values[layer], table)
 
     def scrub(self, pages: Sequence[int]) -> None:

@@ -19,3 +19,4 @@ class EngineLimits:
     prefill_tokens: int = 512  # of prompts, in one step
     jump_ahead_s: float = 2.0  # a prompt that waited longer lets no shorter one pass
     look_ahead: bool | None = None  # plan a step before the last one's tokens are known; None: on a GPU
+    graphs: bool | None = None  # record steps of single tokens and repeat them; None: on a GPU
