@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from inspect import signature
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,12 +19,18 @@ from inference.engines.local.kv import KVCache
 from inference.engines.local.limits import PAGE_TOKENS
 from inference.engines.local.transfer import upload
 
-try:
-    from torch.nn.attention.varlen import varlen_attn
-except ImportError:  # torch before 2.10
-    varlen_attn = None
 
-_KNOWN = set(signature(varlen_attn).parameters) if varlen_attn else set()
+def _varlen_attention() -> Any:
+    """None where torch is too old for it (before 2.10)."""
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return None
+    return varlen_attn
+
+
+_varlen_attn = _varlen_attention()
+_KNOWN = set(signature(_varlen_attn).parameters) if _varlen_attn else set()
 _HAS_WINDOWS = "window_size" in _KNOWN  # from torch 2.11 on
 _GROUPED = {"enable_gqa": True} if "enable_gqa" in _KNOWN else {}  # before, fewer key heads are taken as they are
 _VARLEN_TYPES = {torch.float16, torch.bfloat16}
@@ -68,7 +75,7 @@ class GpuStep:
         parts = []
         if count := self._batch.single_count:
             table, lengths = self._batch.table, self._batch.lengths
-            how = {"scaling": scaling, "sliding_window": sliding_window, "softcap": softcap}
+            how: dict[str, Any] = {"scaling": scaling, "sliding_window": sliding_window, "softcap": softcap}
             parts.append(kernels.attend(asked[:count], keys, values, table, lengths, **how))
         if self._prompts is None:
             return parts[0]
@@ -93,7 +100,7 @@ class GpuStep:
         else:
             pages = self._cache.keys[layer], self._cache.values[layer]
             keys, values = (kv.flatten(0, 1).index_select(0, prompts.places) for kv in pages)
-        out: Tensor = varlen_attn(
+        out: Tensor = _varlen_attn(
             query[prompts.first :].contiguous(),
             keys.contiguous(),
             values.contiguous(),

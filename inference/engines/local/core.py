@@ -54,6 +54,7 @@ class PagedCore:
         self._look_ahead = look_ahead
         self._pending: Launched | None = None
         self._failed_steps = 0
+        self._last_done_at = 0.0
 
     @property
     def has_work(self) -> bool:
@@ -86,7 +87,9 @@ class PagedCore:
         return events
 
     def _launched(self, plan: list[Row]) -> Launched:
+        began_at = time.monotonic()
         launched = self.runner.launch(plan)
+        launched.began_at = began_at
         self.scheduler.advance(plan)
         self.steps += 1
         self._failed_steps = 0
@@ -100,12 +103,21 @@ class PagedCore:
         if done is None:
             return []
         ids = done.ids()
+        self._note_time(done)
         for sequence, token in zip(done.sampled, ids, strict=True):
             if token == NO_NUMBERS:
                 self._clean(sequence)
         events = self.scheduler.absorb(done.sampled, ids)
         self.scheduler.share(done.plan)
         return events
+
+    def _note_time(self, done: Launched) -> None:
+        """Steps run one after the other: this one began when it was launched, or when the one before was done."""
+        now = time.monotonic()
+        prompts = [row.count for row in done.plan if not (row.count == 1 and row.samples)]
+        step_s = now - max(self._last_done_at, done.began_at)
+        self._last_done_at = now
+        self.scheduler.budget.note(step_s, sum(prompts), others_waited=len(prompts) < len(done.plan))
 
     def _clean(self, sequence: Sequence) -> None:
         if own := self.pool.forget(sequence):

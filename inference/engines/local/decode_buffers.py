@@ -23,7 +23,7 @@ class DecodeBuffers:
 
     def __init__(self, size: int, max_pages: int, spare_slot: int, device: torch.device) -> None:
         self._idle: NDArray[np.int64] = np.zeros((_FIELDS, size), dtype=np.int64)
-        self._idle[[_LENGTHS, _IS_KNOWN]] = 1
+        self._idle[[_LENGTHS, _IS_KNOWN, _TOP_K]] = 1
         self._idle[_SLOTS] = spare_slot
         self._numbers = torch.from_numpy(self._idle).to(device, copy=True)
         self._table = torch.zeros(size, max_pages, dtype=torch.int32, device=device)

@@ -37,11 +37,11 @@ class CudaGraphs:
     """All share one pool of memory: only one runs at a time."""
 
     def __init__(self) -> None:
-        self._pool = torch.cuda.graph_pool_handle()  # type: ignore[no-untyped-call]
+        self._pool = torch.cuda.graph_pool_handle()
 
     def record(self, work: Work) -> Work:
         """What must happen once (compiling kernels, choosing algorithms) happens before, on a stream of its own."""
-        apart, main = torch.cuda.Stream(), torch.cuda.current_stream()
+        apart, main = torch.cuda.Stream(), torch.cuda.current_stream()  # type: ignore[no-untyped-call]
         apart.wait_stream(main)
         with torch.cuda.stream(apart):
             work()

@@ -22,6 +22,7 @@ class Launched:
     def __init__(self, plan: list[Row], sampled: list[Sequence], ids: Tensor) -> None:
         self.plan = plan
         self.sampled = sampled
+        self.began_at = 0.0  # as the core tells
         self._ids = Download(ids)
 
     def ids(self) -> list[int]:

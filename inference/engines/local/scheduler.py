@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from itertools import chain, islice
 
+from inference.engines.local.budget import PrefillBudget
 from inference.engines.local.limits import PAGE_TOKENS, EngineLimits
 from inference.engines.local.pages import PagePool
 from inference.engines.local.sequence import Event, Row, Sequence, pages_for
@@ -26,6 +27,7 @@ class Scheduler:
         self.running: list[Sequence] = []  # in the order in which they are served
         self.preemptions = 0
         self.prefix_hit_tokens = 0
+        self.budget = PrefillBudget(limits.prefill_tokens, limits.step_goal_s)
         self._pool = pool
         self._limits = limits
         self._free_slots = list(range(limits.max_running))[::-1]
@@ -97,7 +99,7 @@ class Scheduler:
 
     def _rows(self, now: float) -> Plan:
         rows = self._next_tokens()
-        return rows + self._prompts(now, self._limits.prefill_tokens, is_first=not rows)
+        return rows + self._prompts(now, self.budget.tokens(others_wait=bool(rows)), is_first=not rows)
 
     def _next_tokens(self) -> Plan:
         rows = []
