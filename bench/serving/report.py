@@ -71,8 +71,8 @@ class Report:
         return (
             f"## Compared, {self.plan.shapes[0]}\n\n"
             + table((*_HEADS, "ours to it"), rows)
-            + f"\nAnswers that are not token for token ours: {differing or 'not compared'}. Bare batching was tried with so "
-            f"many tokens a batch (tokens/s): {settings or 'not tried'}; the best was taken.\n"
+            + f"\nAnswers that are not token for token ours: {differing or 'not compared'}. Bare batching was tried "
+            f"with so many tokens a batch (tokens/s): {settings or 'not tried'}; the best was taken.\n"
         )
 
     def _decode(self) -> str:
@@ -97,7 +97,7 @@ class Report:
 
     def _panels(self) -> list[tuple[str, Bars]]:
         compared = {
-            title: {run: value for run, value in _rates(rounds).items()}
+            title: _rates(rounds)
             for title, rounds in {"chat": self.results.rounds, **self.results.long_rounds}.items()
             if rounds
         }

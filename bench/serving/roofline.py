@@ -1,4 +1,4 @@
-"""How fast a step could be: what this device copies and multiplies, measured, and what a step must read and multiply."""
+"""How fast a step could be: what this device copies and multiplies, measured, and what a step must."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models to measure with: real architectures and sizes, random weights, made here from a seed. Nothing is downloaded."""
+"""Models to measure with: real architectures and sizes, random weights from a seed. Nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def make(shape: Shape, device: str) -> LocalModel:
 
 
 def weight_bytes(loaded: LocalModel) -> int:
-    """What each step reads of the weights: all but the table of the embeddings, which is looked up (unless it is tied)."""
+    """What each step reads of the weights: all but the table of embeddings, unless it is the output's as well."""
     model = loaded.model
     total = sum(weight.numel() * weight.element_size() for weight in model.parameters())
     embeddings = model.get_input_embeddings().weight

@@ -14,8 +14,8 @@ from bench import end_to_end, ingress
 from bench.growth import Cost, Statement, shortened
 from bench.report import Report
 from bench.sampling import QUICK, Sample
-from bench.verdicts import of_end_to_end, of_growth, of_ingress
 from bench.tables import shown
+from bench.verdicts import of_end_to_end, of_growth, of_ingress
 
 
 def ingress_samples(site: float = 300.0, p99_ms: float = 40.0) -> list[Sample]:

@@ -22,7 +22,8 @@ class Adapter:
     def __init__(self, model: Any) -> None:
         self._model = model
         self._config = model.config.get_text_config()
-        self._has_vision = self._config is not model.config
+        self._is_part = self._config is not model.config  # of a model that sees, too
+        self._has_axes = hasattr(getattr(model, "model", None), "get_rope_index")  # a position is time, height, width
         _check(model, self._config)
         self.device: torch.device = model.device
         self._before = self._config._attn_implementation
@@ -33,18 +34,17 @@ class Adapter:
             self.restore()
             raise
 
-    def forward(self, ids: Tensor, positions: Tensor, keep: Tensor, step: Step, **pictures: Any) -> Tensor:
+    def forward(self, ids: Tensor, positions: Tensor, keep: Tensor, step: Step, **seen: Any) -> Tensor:
         """int64 [T], [T] or [3, T], [rows] -> logits [rows, vocabulary] of the tokens in ``keep``."""
-        position_ids = positions[..., None, :]
-        if self._has_vision and positions.dim() == 1:
-            position_ids = positions.expand(3, 1, -1)
+        if self._has_axes and positions.dim() == 1:
+            positions = positions.expand(3, -1)
         out = self._model(
             input_ids=ids[None],
-            position_ids=position_ids,
+            position_ids=positions[..., None, :],
             use_cache=False,
             logits_to_keep=keep,
             step=step,
-            **pictures,
+            **seen,
         )
         logits: Tensor = out.logits[0]
         return logits
@@ -53,7 +53,7 @@ class Adapter:
         self._switch(self._before)
 
     def _switch(self, name: str) -> None:
-        self._model.set_attn_implementation({"text_config": name} if self._has_vision else name)
+        self._model.set_attn_implementation({"text_config": name} if self._is_part else name)
 
     def _tried_out(self) -> list[LayerShape]:
         """Run one token through the model to see what each layer gives to its attention."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -67,7 +66,6 @@ class _Paged:
         self.context_tokens = min(context_tokens, self._pages * PAGE_TOKENS)
 
     def build(self) -> PagedCore:
-        gc.collect()  # a cache that broke may still hang in a traceback; there is no room for two
         device, limits = self._loaded.device, self._limits
         cache = KVCache(self._adapter.layers, self._pages, self._loaded.model.dtype, device)
         eager = Runner(
@@ -89,6 +87,7 @@ def _page_count(loaded: LocalModel, adapter: Adapter, limits: EngineLimits, cont
     if limits.kv_cache_pages is not None:
         return limits.kv_cache_pages
     dtype: torch.dtype = loaded.model.dtype
-    page_bytes = PAGE_TOKENS * dtype.itemsize * sum(layer.numbers_per_token for layer in adapter.layers)
+    copies = 2 if loaded.device.type == "cpu" else 1  # there a mirror of the cache may fill up as well
+    page_bytes = copies * PAGE_TOKENS * dtype.itemsize * sum(layer.numbers_per_token for layer in adapter.layers)
     wanted = pages_for(context_tokens) * (limits.max_running + 1)  # one more: for what nobody holds, but may come back
     return max(1, min(wanted, cache_bytes(loaded.device, limits.kv_cache_bytes) // page_bytes))

@@ -72,6 +72,6 @@ def _is_off(option: Any) -> bool:
     return option is None or option is False
 
 
-# No mask goes with it: which tokens see which, a Step knows by itself. transformers then builds none, and does not ask the
-# device whether the positions are those of one sequence, which would wait for it.
+# No mask goes with it: which tokens see which, a Step knows by itself. transformers then builds none, and does not ask
+# the device whether the positions are those of one sequence, which would wait for it.
 AttentionInterface.register(NAME, clawd_attention)

@@ -13,6 +13,7 @@ from torch import Tensor
 from inference.engines.local.limits import PAGE_TOKENS
 from inference.engines.local.sequence import Row, Sequence
 from inference.engines.local.transfer import upload
+from inference.engines.local.vision import Picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class Batch:
     keep: list[int]  # the tokens after which one is sampled
     sampled: list[Sequence]  # for whom
     unknown: list[int]  # the tokens that are still on the device
+    picture: Picture | None = None  # of the batch's only row
 
 
 class Tables:
@@ -104,6 +106,7 @@ def make_batch(plan: list[Row], tables: Tables, device: torch.device) -> Batch:
         keep=keep,
         sampled=[row.sequence for row in rows if row.samples],
         unknown=unknown,
+        picture=rows[0].sequence.picture if rows[0].sequence.needs_picture else None,
     )
 
 

@@ -104,12 +104,11 @@ class PagedCore:
             return []
         ids = done.ids()
         self._note_time(done)
+        self.scheduler.share(done.plan)  # before anything ends: what ends keeps its pages no longer
         for sequence, token in zip(done.sampled, ids, strict=True):
             if token == NO_NUMBERS:
                 self._clean(sequence)
-        events = self.scheduler.absorb(done.sampled, ids)
-        self.scheduler.share(done.plan)
-        return events
+        return self.scheduler.absorb(done.sampled, ids)
 
     def _note_time(self, done: Launched) -> None:
         """Steps run one after the other: this one began when it was launched, or when the one before was done."""

@@ -25,8 +25,9 @@ from inference.engines.local.model import LocalModel
 from inference.engines.local.prompt import Prompt, PromptBuilder
 from inference.engines.local.reply import LocalReply
 from inference.engines.local.sequence import Sampling, Sequence
+from inference.engines.local.vision import vision_of
 from inference.engines.replies import Roster, check_request
-from inference.errors import BadRequest, EngineDown, QueueFull
+from inference.errors import EngineDown, QueueFull
 
 _RETRY_AFTER_S = 2.0
 _LONGEST_DELIVERY_S = 5.0
@@ -47,7 +48,8 @@ class LocalEngine(Engine):
         self._limits = limits or EngineLimits()
         with _threads(torch_threads):
             self._assembly = assemble(loaded, self._limits)
-        self._prompts = PromptBuilder(loaded.tokenizer, self._assembly.context_tokens, template_options)
+        vision = vision_of(loaded.model, loaded.image_processor)
+        self._prompts = PromptBuilder(loaded.tokenizer, self._assembly.context_tokens, template_options, vision)
         self._roster = Roster()
         self._entering = threading.Lock()
         self._meters = Meters()
@@ -59,8 +61,6 @@ class LocalEngine(Engine):
         check_request(request)
         if self._loop.has_given_up:
             raise EngineDown("the engine broke too often and gave up; restart the worker")
-        if any(message.images for message in request.messages):
-            raise BadRequest("this model does not read pictures")
         prompt = self._prompts.build(request.messages, request.sampling.max_new_tokens)
         sequence = self._sequence(request, prompt)
         sequence.listener = reply = LocalReply(
@@ -116,6 +116,7 @@ class LocalEngine(Engine):
             self._loaded.end_ids,
             scope=request.cache_scope.encode(),
             priority=request.priority,
+            picture=prompt.picture,
             arrived_at=now,
             ends_at=float("inf") if request.deadline_s is None else now + request.deadline_s,
         )

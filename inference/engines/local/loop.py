@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 import time
@@ -114,6 +115,7 @@ class EngineLoop:
     def _rebuilt(self) -> Core | None:
         with self._changed:
             self._changed.wait_for(lambda: self._is_closed, FIRST_PAUSE_S * 4 ** (len(self._crashed_at) - 1))
+        gc.collect()  # the broken cache may hang in the traceback; there is no memory for two
         try:
             return self._build()
         except Exception:  # a device that is gone, memory that does not come back: there is nothing left to try

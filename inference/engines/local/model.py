@@ -9,7 +9,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import (
+    AutoImageProcessor,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging as transformers_logging
 
 from inference.errors import InferenceError
@@ -26,12 +32,16 @@ class ModelFolderError(InferenceError):
 
 @dataclass(frozen=True, slots=True)
 class LocalModel:
-    """A model and its tokenizer, ready to answer. ``context_tokens`` is what prompt and answer share."""
+    """A model and its tokenizer, ready to answer. ``context_tokens`` is what prompt and answer share.
+
+    ``image_processor`` is there for models that see pictures.
+    """
 
     model: Any  # a PreTrainedModel, whose annotations do not know what it inherits
     tokenizer: PreTrainedTokenizerBase
     end_ids: frozenset[int]
     context_tokens: int
+    image_processor: Any = None
 
     @property
     def device(self) -> torch.device:
@@ -46,17 +56,18 @@ def load_model(folder: str | Path, *, device: str | None = None) -> LocalModel:
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, **_LOCAL_ONLY)
         model = _load_weights(path, torch.float32 if device == "cpu" else torch.bfloat16)
+        image_processor = _load_eyes(path) if _sees(path) else None
     except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ModelFolderError(f"{path} cannot be loaded; download the model again: {reason}") from error
     _check_tokenizer(path, tokenizer, model)
-    return ready(model.to(device), tokenizer)
+    return ready(model.to(device), tokenizer, image_processor)
 
 
-def ready(model: Any, tokenizer: PreTrainedTokenizerBase) -> LocalModel:
+def ready(model: Any, tokenizer: PreTrainedTokenizerBase, image_processor: Any = None) -> LocalModel:
     """Wrap a model that is in memory."""
     context_tokens = int(model.config.get_text_config().max_position_embeddings)
-    return LocalModel(model.eval(), tokenizer, _end_ids(model, tokenizer), context_tokens)
+    return LocalModel(model.eval(), tokenizer, _end_ids(model, tokenizer), context_tokens, image_processor)
 
 
 def check_folder(path: Path) -> None:
@@ -83,8 +94,17 @@ def _settings(path: Path) -> dict[str, Any]:
     return found
 
 
+def _sees(path: Path) -> bool:
+    return "vision_config" in _settings(path / "config.json") and (path / "preprocessor_config.json").is_file()
+
+
+def _load_eyes(path: Path) -> Any:
+    loader: Any = AutoImageProcessor
+    return loader.from_pretrained(path, **_LOCAL_ONLY)
+
+
 def _load_weights(path: Path, dtype: torch.dtype) -> Any:
-    loader: Any = AutoModelForCausalLM
+    loader: Any = AutoModelForImageTextToText if _sees(path) else AutoModelForCausalLM
     model, report = loader.from_pretrained(
         path, dtype=dtype, use_safetensors=True, output_loading_info=True, **_LOCAL_ONLY
     )

@@ -115,6 +115,8 @@ class PagePool:
     def _hashes(self, sequence: Sequence, count: int) -> list[bytes]:
         """Each covers its page and all before it, and the scope: equal hashes mean equal keys and values."""
         hashes, tokens = sequence.hashes, sequence.tokens
+        if sequence.picture:
+            tokens = sequence.picture.keys + tokens[sequence.prompt_tokens :]
         for at in range(len(hashes), count):
             before = hashes[-1] if hashes else sequence.scope
             page = array("q", tokens[at * PAGE_TOKENS : (at + 1) * PAGE_TOKENS])

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from inference.base import ChatMessage
 from inference.engines.local.control_tokens import ControlTokens
+from inference.engines.local.vision import Patches, Picture, Vision
 from inference.engines.reasoning import OPENING
 from inference.errors import BadRequest, PromptTooLong
 
@@ -20,7 +21,7 @@ CUT_MARK = "\n[…]\n"
 _SMALLEST_CUT_TOKENS = 16  # a message is not cut to less
 _MAX_CUTS = 8
 
-Turn = dict[str, str]
+Turn = dict[str, Any]  # role, content, and the Patches of its pictures
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class Prompt:
     ids: list[int]
     max_new_tokens: int
     opens_reasoning: bool  # the template has begun the model's thinking
+    picture: Picture | None = None
 
 
 class PromptBuilder:
@@ -40,6 +42,7 @@ class PromptBuilder:
         tokenizer: PreTrainedTokenizerBase,
         context_tokens: int,
         template_options: Mapping[str, object] | None = None,
+        vision: Vision | None = None,
     ) -> None:
         self._tokenizer = tokenizer
         self._backend = tokenizer.backend_tokenizer  # its encode, unlike the wrapper's, changes no state
@@ -48,6 +51,7 @@ class PromptBuilder:
         self._context_tokens = context_tokens
         self._template_options = dict(template_options or {})
         self._control_tokens = ControlTokens(tokenizer)
+        self._vision = vision
 
     def build(self, messages: Sequence[ChatMessage], max_new_tokens: int) -> Prompt:
         """Keep the system's and the newest turns, reserve the answer (at most half of the context).
@@ -55,12 +59,24 @@ class PromptBuilder:
         Raises PromptTooLong when even cutting the longest messages does not make it fit, BadRequest when the template
         refuses the turns.
         """
-        turns = [{"role": m.role, "content": self._control_tokens.neutralise(m.text)} for m in messages]
         budget = self._context_tokens - min(max_new_tokens, self._context_tokens // 2)
-        text = self._render(self._fitted(turns, budget))
-        ids = self._encode(text)
+        turns = self._fitted([self._turn(message) for message in messages], budget)
+        text = self._render(turns)
+        ids, picture = self._encode(text), None
+        if self._vision and (pictures := _pictures(turns)):
+            ids, picture = self._vision.placed(ids, pictures)
         room = min(max_new_tokens, self._context_tokens - len(ids))
-        return Prompt(ids, room, text.rstrip().endswith(OPENING))
+        return Prompt(ids, room, text.rstrip().endswith(OPENING), picture)
+
+    def _turn(self, message: ChatMessage) -> Turn:
+        if message.images and self._vision is None:
+            raise BadRequest("this model does not read pictures")
+        pictures = [self._vision.read(image) for image in message.images] if self._vision else []
+        return {
+            "role": message.role,
+            "content": self._control_tokens.neutralise(message.text),
+            "pictures": pictures,
+        }
 
     def _fitted(self, turns: list[Turn], budget: int) -> list[Turn]:
         if self._count(turns) <= budget:
@@ -99,7 +115,7 @@ class PromptBuilder:
         return text[:head_end] + CUT_MARK + text[tail_start:]
 
     def _count(self, turns: list[Turn]) -> int:
-        return len(self._encode(self._render(turns)))
+        return len(self._encode(self._render(turns))) + sum(picture.tokens - 1 for picture in _pictures(turns))
 
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
@@ -116,7 +132,7 @@ class PromptBuilder:
 
     def _apply(self, turns: list[Turn]) -> str:
         options: dict[str, Any] = {**self._template_options, "add_generation_prompt": True, "tokenize": False}
-        return str(self._tokenizer.apply_chat_template(turns, **options))
+        return str(self._tokenizer.apply_chat_template([_for_template(turn) for turn in turns], **options))
 
 
 def alternating(turns: list[Turn]) -> list[Turn]:
@@ -125,13 +141,26 @@ def alternating(turns: list[Turn]) -> list[Turn]:
     spoken = [turn for exchange in _exchanges([t for t in turns if t["role"] != "system"]) for turn in exchange]
     while spoken and spoken[0]["role"] != "user":
         spoken = spoken[1:]
-    joined = [
-        {"role": role, "content": "\n\n".join(turn["content"] for turn in same)}
-        for role, same in groupby(spoken, key=lambda turn: turn["role"])
-    ]
+    joined: list[Turn] = []
+    for role, same in groupby(spoken, key=lambda turn: turn["role"]):
+        turns = list(same)
+        content = "\n\n".join(turn["content"] for turn in turns)
+        joined.append({"role": role, "content": content, "pictures": _pictures(turns)})
     if system and joined:
         joined[0]["content"] = f"{system}\n\n{joined[0]['content']}"
     return joined
+
+
+def _for_template(turn: Turn) -> dict[str, Any]:
+    """A text, or parts where there are pictures: as most templates were written for."""
+    if not turn.get("pictures"):
+        return {"role": turn["role"], "content": turn["content"]}
+    marks = [{"type": "image"} for _ in turn["pictures"]]
+    return {"role": turn["role"], "content": [*marks, {"type": "text", "text": turn["content"]}]}
+
+
+def _pictures(turns: Sequence[Turn]) -> list[Patches]:
+    return [picture for turn in turns for picture in turn.get("pictures", ())]
 
 
 def _exchanges(turns: list[Turn]) -> list[list[Turn]]:

@@ -75,7 +75,11 @@ class Runner:
             known = self.last_ids[upload(slots, self.device)].clamp(min=0)
             ids.index_copy_(0, upload(batch.unknown, self.device), known)
         keep = upload(batch.keep, self.device)
-        return self.adapter.forward(ids, batch.positions, keep, self.backend.make_step(self.cache, batch))
+        step = self.backend.make_step(self.cache, batch)
+        if batch.picture is None:
+            return self.adapter.forward(ids, batch.positions, keep, step)
+        positions, seen = batch.picture.for_tokens(len(ids), self.device)
+        return self.adapter.forward(ids, positions, keep, step, **seen)
 
     def _sampled(self, logits: Tensor, batch: Batch) -> Tensor:
         ids = sample(logits, choices_of(batch.sampled, self.device), self.backend.pick)

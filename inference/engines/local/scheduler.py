@@ -20,7 +20,7 @@ Plan = list[Row]
 
 
 class Scheduler:
-    """One thread's. A step is ``plan``, ``advance`` when it was launched, and ``absorb`` when its ids are known."""
+    """One thread's. A step is ``plan``, ``advance`` when it was launched, ``share`` and ``absorb`` when it is done."""
 
     def __init__(self, pool: PagePool, limits: EngineLimits) -> None:
         self.waiting: deque[Sequence] = deque()
@@ -30,6 +30,7 @@ class Scheduler:
         self.budget = PrefillBudget(limits.prefill_tokens, limits.step_goal_s)
         self._pool = pool
         self._limits = limits
+        self._has_shown = False  # the last step was a picture's
         self._free_slots = list(range(limits.max_running))[::-1]
         self._may_admit = True
 
@@ -67,6 +68,12 @@ class Scheduler:
             row.sequence.computed += row.count
             row.sequence.in_flight += sampled
 
+    def share(self, plan: Plan) -> None:
+        """The step is done: let others use the pages that it filled."""
+        for row in plan:
+            if row.sequence.is_running:
+                self._pool.index(row.sequence)
+
     def absorb(self, sampled: list[Sequence], ids: list[int]) -> list[Event]:
         """``ids`` are the new tokens of these sequences, -1 where the model gave no numbers."""
         events = []
@@ -75,12 +82,6 @@ class Scheduler:
             if not sequence.is_over:
                 events.append(self._absorbed(sequence, token))
         return events
-
-    def share(self, plan: Plan) -> None:
-        """What these rows computed is valid: let others use it."""
-        for row in plan:
-            if row.sequence.is_running:
-                self._pool.index(row.sequence)
 
     def _absorbed(self, sequence: Sequence, token: int) -> Event:
         if token < 0:
@@ -98,8 +99,14 @@ class Scheduler:
     # -- rows ---------------------------------------------------------------------------------------------------
 
     def _rows(self, now: float) -> Plan:
-        rows = self._next_tokens()
-        return rows + self._prompts(now, self.budget.tokens(others_wait=bool(rows)), is_first=not rows)
+        singles = self._next_tokens()
+        if not self._has_shown and (row := self._picture(now)):
+            self._has_shown = True
+            return [row]
+        rows = singles + self._prompts(now, self.budget.tokens(others_wait=bool(singles)))
+        is_pictures_turn = self._has_shown and not rows
+        self._has_shown = False
+        return self._rows(now) if is_pictures_turn else rows
 
     def _next_tokens(self) -> Plan:
         rows = []
@@ -116,26 +123,24 @@ class Scheduler:
                 return False
         return True
 
-    def _prompts(self, now: float, budget: int, *, is_first: bool) -> Plan:
+    def _prompts(self, now: float, budget: int) -> Plan:
         rows: Plan = []
         for sequence in self._candidates(now):
             if budget <= 0:
                 break
             if not sequence.is_running and not self._admit(sequence):
                 continue
-            if self._needs_picture(sequence):
-                if is_first and not rows:
-                    return self._whole(sequence)
-            elif row := self._chunk(sequence, budget):
+            if row := self._chunk(sequence, budget):
                 rows.append(row)
                 budget -= row.count
         return rows
 
-    def _candidates(self, now: float) -> list[Sequence]:
+    def _candidates(self, now: float, *, picture: bool = False) -> list[Sequence]:
         """Who waited too long, by age; then the shortest first."""
         begun = [s for s in self.running if s.remaining > 1 and not s.is_written]
         waiting = [s for s in islice(self.waiting, _LOOKED_AT) if not s.in_flight]  # its last token is not known yet
-        return sorted(begun + waiting, key=lambda s: self._rank(s, now))
+        wanted = [s for s in begun + waiting if s.needs_picture == picture]
+        return sorted(wanted, key=lambda s: self._rank(s, now))
 
     def _rank(self, sequence: Sequence, now: float) -> tuple[int, bool, float]:
         has_aged = now - sequence.arrived_at > self._limits.jump_ahead_s
@@ -150,15 +155,15 @@ class Scheduler:
             return None
         return Row(sequence, sequence.computed, count)
 
-    # -- pictures: their prompt is computed in one go, alone ------------------------------------------------------
+    # -- pictures: their prompt is computed in one go and alone; every other step is for the rest -----------------
 
-    def _needs_picture(self, sequence: Sequence) -> bool:
-        return sequence.picture is not None and sequence.computed < sequence.picture.end
-
-    def _whole(self, sequence: Sequence) -> Plan:
-        if not self._pool.extend(sequence, pages_for(len(sequence.tokens))):
-            return []
-        return [Row(sequence, 0, sequence.remaining)]
+    def _picture(self, now: float) -> Row | None:
+        for sequence in self._candidates(now, picture=True):
+            if not sequence.is_running and not self._admit(sequence):
+                continue
+            if sequence.needs_picture and self._pool.extend(sequence, pages_for(len(sequence.tokens))):
+                return Row(sequence, 0, sequence.remaining)
+        return None
 
     # -- coming and going -----------------------------------------------------------------------------------------
 
@@ -176,7 +181,7 @@ class Scheduler:
 
     def _adopt(self, sequence: Sequence) -> bool:
         self._pool.adopt(sequence, self._pool.match(sequence))  # first: what is shared must not be counted as free
-        if self._needs_picture(sequence):
+        if sequence.needs_picture:
             self._pool.release(sequence)  # the model sees pictures only from the start
         if pages_for(len(sequence.tokens) + 1) - len(sequence.pages) <= self._pool.available:
             return True

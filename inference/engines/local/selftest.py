@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass
 
 import torch
+from PIL import Image
 
 from inference.engines.local.core import Core
 from inference.engines.local.model import LocalModel
 from inference.engines.local.sequence import Sequence
+from inference.engines.local.vision import Picture, Vision, vision_of
 
 NEW_TOKENS = 8
+GREEDY = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None, "repetition_penalty": 1.0}
 _PROMPT_TOKENS = (5, 40)  # less than a page, and more than two
 _TIE = {torch.float32: 1e-3, torch.float64: 1e-6}  # in logits; what is closer may fall either way
 _COARSE_TIE = 0.25  # for 16-bit numbers
@@ -24,16 +28,23 @@ class Reference:
     prompt: list[int]
     tokens: list[int]
     logits: torch.Tensor
+    picture: Picture | None = None
 
 
 def references(loaded: LocalModel) -> list[Reference]:
     """Call it while the model's attention is its own."""
-    return [_reference(loaded, prompt) for prompt in _prompts(loaded)]
+    prompts = _prompts(loaded)
+    vision = vision_of(loaded.model, loaded.image_processor)
+    seeing = [_reference(loaded, *_shown(vision, prompts[0]))] if vision else []
+    return [_reference(loaded, prompt) for prompt in prompts] + seeing
 
 
 def mismatch(core: Core, wanted: Rows[Reference], dtype: torch.dtype) -> str:
     """Run the prompts together; return what differs, or nothing."""
-    found = [Sequence(f"self-test-{at}", list(ref.prompt), NEW_TOKENS) for at, ref in enumerate(wanted)]
+    found = [
+        Sequence(f"self-test-{at}", list(reference.prompt), NEW_TOKENS, picture=reference.picture)
+        for at, reference in enumerate(wanted)
+    ]
     for sequence in found:
         core.add(sequence)
     while core.has_work:
@@ -62,16 +73,27 @@ def _prompts(loaded: LocalModel) -> list[list[int]]:
     return [[ordinary[(7 + 37 * at * at) % len(ordinary)] for at in range(count)] for count in _PROMPT_TOKENS]
 
 
+def _shown(vision: Vision, prompt: list[int]) -> tuple[list[int], Picture]:
+    """The prompt around a picture with every brightness."""
+    file = io.BytesIO()
+    Image.linear_gradient("L").resize((96, 64)).convert("RGB").save(file, "PNG")
+    return vision.placed([*prompt, vision.image_id, *prompt], [vision.read(file.getvalue())])
+
+
 @torch.inference_mode()
-def _reference(loaded: LocalModel, prompt: list[int]) -> Reference:
-    """Greedy, as ``generate`` does it; but no end token ends it, so that every model gives as many tokens."""
-    ids, cache = torch.tensor([prompt], device=loaded.device), None
-    tokens: list[int] = []
-    logits: list[torch.Tensor] = []
-    for _ in range(NEW_TOKENS):
-        out = loaded.model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        cache = out.past_key_values
-        logits.append(out.logits[0, -1].float())
-        ids = logits[-1].argmax()[None, None]
-        tokens.append(int(ids))
-    return Reference(prompt, tokens, torch.stack(logits))
+def _reference(loaded: LocalModel, prompt: list[int], picture: Picture | None = None) -> Reference:
+    """No end token ends it, so that every model gives as many tokens; nothing else that a model's folder asks for."""
+    ids = torch.tensor([prompt], device=loaded.device)
+    seen = {name: tensor.to(loaded.device) for name, tensor in picture.inputs.items()} if picture else {}
+    out = loaded.model.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=NEW_TOKENS,
+        eos_token_id=None,
+        pad_token_id=0,
+        output_logits=True,
+        return_dict_in_generate=True,
+        **GREEDY,
+        **seen,
+    )
+    return Reference(prompt, out.sequences[0, len(prompt) :].tolist(), torch.cat(out.logits).float(), picture)

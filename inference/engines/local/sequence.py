@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from inference.base import Finish
 from inference.engines.local.limits import PAGE_TOKENS
+from inference.engines.local.vision import Picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Sequence:
     arrived_at: float = 0.0
     ends_at: float = math.inf
     listener: Listener | None = None
-    picture: Any = None  # a vision.Picture
+    picture: Picture | None = None
 
     prompt_tokens: int = field(init=False)
     is_over: bool = False  # nobody wants more of it; set by any thread
@@ -57,6 +58,11 @@ class Sequence:
     @property
     def is_running(self) -> bool:
         return self.slot >= 0
+
+    @property
+    def needs_picture(self) -> bool:
+        """The model must still see its pictures."""
+        return self.picture is not None and self.computed < self.picture.end
 
     @property
     def remaining(self) -> int:

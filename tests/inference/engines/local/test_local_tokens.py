@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
+from transformers import GptOssConfig, GptOssForCausalLM
 
+from inference.engines.local.adapter import Adapter
 from inference.engines.local.assembly import assemble
+from inference.engines.local.attention import UnknownAttention
+from inference.engines.local.attention_cpu import CpuStep
 from inference.engines.local.core import PagedCore
 from inference.engines.local.limits import EngineLimits
+from inference.engines.local.model import ready
 from inference.engines.local.sequence import Event, Sequence
 from tests.inference.engines.local import tiny
 
@@ -105,8 +110,7 @@ def check(bench: Bench, left: dict[Sequence, bool]) -> None:
 @pytest.mark.parametrize("look_ahead", [False, True])
 @pytest.mark.parametrize("name", tiny.ARCHITECTURES)
 def test_mixed_requests_get_the_tokens_of_generate(name, look_ahead, tokenizer):
-    limits = EngineLimits(**{f: getattr(TIGHT, f) for f in TIGHT.__slots__} | {"look_ahead": look_ahead})
-    running = bench(name, tokenizer, limits)
+    running = bench(name, tokenizer, replace(TIGHT, look_ahead=look_ahead))
 
     left, count = mixed(running, 16, seed=3)
 
@@ -114,3 +118,114 @@ def test_mixed_requests_get_the_tokens_of_generate(name, look_ahead, tokenizer):
     check(running, left)
     assert running.core.scheduler.preemptions > 0, "the memory was not tight enough to prove anything"
     assert running.core.scheduler.prefix_hit_tokens > 0, "nothing was shared"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["qwen3", "llama", "mistral", "gemma3"])
+def test_five_hundred_mixed_requests_get_the_tokens_of_generate(name, tokenizer):
+    running = bench(name, tokenizer)
+
+    left, count = mixed(running, 500, seed=5)
+
+    assert len(left) == count
+    check(running, left)
+    assert running.core.scheduler.preemptions > 20
+
+
+def test_prompts_longer_than_a_step_and_than_the_window(tokenizer):
+    running = bench("gemma3", tokenizer, EngineLimits(prefill_tokens=7, max_context_tokens=320))
+    left = {running.add(f"{n}", prompt, 8): False for n, prompt in enumerate(prompts(4, seed=9))}
+
+    running.run()
+
+    check(running, left)
+
+
+def test_a_model_that_we_do_not_understand_is_left_to_generate(tokenizer):
+    torch.manual_seed(1)
+    config = GptOssConfig(**{**tiny.SHAPE, "num_local_experts": 2, "num_experts_per_tok": 1, "sliding_window": 16})
+    loaded = ready(GptOssForCausalLM(config).float(), tokenizer)
+    attention = loaded.model.config._attn_implementation
+
+    assembly = assemble(loaded, TIGHT)
+
+    assert (assembly.path, assembly.reason) == ("generate", "its attention has s_aux")
+    assert loaded.model.config._attn_implementation == attention
+
+
+def test_a_model_that_fails_the_self_test_is_left_to_generate(tokenizer, monkeypatch):
+    def wrong(self: CpuStep, layer: int, query: torch.Tensor, *args: object, **options: object) -> torch.Tensor:
+        return query.transpose(0, 1)
+
+    monkeypatch.setattr(CpuStep, "attend", wrong)
+
+    assembly = assemble(tiny.make("llama", tokenizer), TIGHT)
+
+    assert assembly.path == "generate"
+    assert assembly.reason.startswith("the self-test gave [")
+
+
+def test_chunked_attention_is_not_taken_for_a_window(tokenizer):
+    loaded = tiny.make("qwen3", tokenizer)
+    loaded.model.config.layer_types = ["chunked_attention", "full_attention"]
+
+    with pytest.raises(UnknownAttention, match="layers of chunked_attention"):
+        Adapter(loaded.model)
+
+
+def test_positions_are_not_stretched_for_some_because_others_are_long(tokenizer):
+    stretched = {
+        "rope_type": "longrope",
+        "rope_theta": 10000.0,
+        "long_factor": [4.0] * 8,
+        "short_factor": [1.0] * 8,
+        "original_max_position_embeddings": 256,
+    }
+    loaded = tiny.make("phi3", tokenizer, rope_parameters=stretched, original_max_position_embeddings=256)
+
+    assert assemble(loaded, EngineLimits()).context_tokens == 256
+
+
+# -- one bad row ------------------------------------------------------------------------------------------------------
+
+
+def spoil(running: Bench, token: int, value: float) -> None:
+    """From now on the model has no numbers for a token."""
+    embeddings = running.core._runner._adapter._model.get_input_embeddings()
+    with torch.no_grad():
+        embeddings.weight[token] = value
+
+
+@pytest.mark.parametrize("look_ahead", [False, True])
+def test_a_row_without_numbers_fails_alone_and_leaves_clean_pages(look_ahead, tokenizer):
+    limits = replace(TIGHT, look_ahead=look_ahead)
+    running = bench("llama", tokenizer, limits, tie_word_embeddings=False)
+    clean = [[5 if token == 399 else token for token in prompt] for prompt in prompts(4, seed=4)]
+    healthy = {running.add(f"{n}", prompt, 12): False for n, prompt in enumerate(clean)}
+    spoil(running, 399, torch.nan)
+    bad = running.add("bad", [7] * 20 + [399] + [7] * 20, 12)
+
+    running.run()
+    later = {running.add(f"later {n}", prompt, 12): False for n, prompt in enumerate(clean)}
+    running.run()
+
+    assert [e.error for e in running.events if e.sequence is bad] == ["the model gave no numbers"]
+    check(running, {**healthy, **later})
+
+
+def test_a_step_without_memory_is_tried_in_parts(tokenizer):
+    running = bench("llama", tokenizer)
+    left = {running.add(f"{n}", prompt, 6): False for n, prompt in enumerate(prompts(6, seed=6))}
+
+    def fail(module: torch.nn.Module, args: tuple, options: dict) -> None:
+        if options["input_ids"].shape[1] > 40:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    hook = running.core._runner._adapter._model.register_forward_pre_hook(fail, with_kwargs=True)
+    running.run()
+    hook.remove()
+
+    failed = {e.sequence for e in running.events if e.finish == "error"}
+    assert {s.prompt_tokens > 40 for s in failed} <= {True}
+    assert 0 < len(failed) < 6
+    check(running, {s: cancelled for s, cancelled in left.items() if s not in failed})
