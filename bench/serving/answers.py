@@ -1,8 +1,9 @@
-"""What came of a trace, and the figures of it. Pure."""
+"""What came of a trace, and the figures of it."""
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -35,13 +36,34 @@ class Answer:
         return self.first_s <= GOOD_FIRST_S and gap <= GOOD_GAP_S
 
 
+class Stopwatch:
+    """Of a run: seconds, and those of the process's CPU, which neighbours on a shared machine do not change."""
+
+    def __init__(self) -> None:
+        self._began, self._cpu_began = time.perf_counter(), time.process_time()
+        self.busy_s = self.busy_cpu_s = math.nan
+
+    @property
+    def now_s(self) -> float:
+        return time.perf_counter() - self._began
+
+    def note_last_question(self) -> None:
+        """From here on fewer and fewer users wait: what comes later says nothing about so many."""
+        self.busy_s, self.busy_cpu_s = self.now_s, time.process_time() - self._cpu_began
+
+    def since(self, perf_counter_s: float) -> float:
+        return perf_counter_s - self._began
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One contestant on one trace. NaN: not told by this contestant."""
+    """One contestant on one trace. NaN: not told by this contestant. ``busy`` is the time in which all users ask."""
 
     contestant: str
     load: str
     tokens_per_s: float
+    busy_tokens_per_s: float
+    busy_tokens_per_cpu_s: float
     good_per_s: float
     first_ms: tuple[float, float]  # p50, p99
     gap_ms: tuple[float, float, float]  # p50, p95, p99
@@ -54,15 +76,18 @@ class Run:
     prefix_hits: float = math.nan  # share of prompt tokens that were found in the cache
 
 
-def run_of(contestant: str, load: str, answers: Sequence[Answer], **more: float) -> Run:
+def run_of(contestant: str, load: str, answers: Sequence[Answer], watch: Stopwatch, **more: float) -> Run:
     seconds = max(answer.done_s for answer in answers)
     first = [answer.first_s * 1000 for answer in answers if answer.token_s]
     gaps = [gap * 1000 for answer in answers for gap in answer.gaps_s]
     whole = [(answer.done_s - answer.asked_s) * 1000 for answer in answers]
+    in_busy = sum(at <= watch.busy_s for answer in answers for at in answer.token_s)
     return Run(
         contestant,
         load,
         tokens_per_s=sum(len(answer.tokens) for answer in answers) / seconds,
+        busy_tokens_per_s=in_busy / watch.busy_s,
+        busy_tokens_per_cpu_s=in_busy / watch.busy_cpu_s,
         good_per_s=sum(answer.is_good for answer in answers) / seconds if first else math.nan,
         first_ms=(percentile(first, 0.5), percentile(first, 0.99)),
         gap_ms=(percentile(gaps, 0.5), percentile(gaps, 0.95), percentile(gaps, 0.99)),

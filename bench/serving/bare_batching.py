@@ -11,7 +11,7 @@ from typing import Any
 from transformers import GenerationConfig
 from transformers.generation.configuration_utils import ContinuousBatchingConfig
 
-from bench.serving.answers import Answer, Run, run_of
+from bench.serving.answers import Answer, Run, Stopwatch, run_of
 from bench.serving.shapes import Shape, make
 from bench.serving.traces import Ask
 
@@ -35,8 +35,9 @@ class BareBatching:
         self._manager = self._started(max(rates, key=lambda size: rates[size]))
 
     def serve(self, asks: Asks[Ask], users: int | None, load: str) -> tuple[Run, list[Answer]]:
-        answers = _served(self._manager, asks, users or len(asks))
-        return run_of(self.name, load, answers), answers
+        watch = Stopwatch()
+        answers = _served(self._manager, asks, users or len(asks), watch)
+        return run_of(self.name, load, answers, watch), answers
 
     def close(self) -> None:
         self._manager.stop(block=True)
@@ -45,7 +46,8 @@ class BareBatching:
         try:
             manager = self._started(batch_tokens)
             try:
-                return run_of(self.name, "trial", _served(manager, trial, users)).tokens_per_s
+                watch = Stopwatch()
+                return run_of(self.name, "trial", _served(manager, trial, users, watch), watch).tokens_per_s
             finally:
                 manager.stop(block=True)
         except (RuntimeError, ValueError) as error:  # a setting that this machine cannot bear is not the best
@@ -65,8 +67,7 @@ class BareBatching:
         return manager
 
 
-def _served(manager: Any, asks: Asks[Ask], users: int) -> list[Answer]:
-    began = time.perf_counter()
+def _served(manager: Any, asks: Asks[Ask], users: int, watch: Stopwatch) -> list[Answer]:
     answers = [Answer(0.0) for _ in asks]
     names: dict[str, int] = {}
     todo = iter(range(len(asks)))
@@ -74,13 +75,15 @@ def _served(manager: Any, asks: Asks[Ask], users: int) -> list[Answer]:
     def ask() -> None:
         if (at := next(todo, None)) is None:
             return
-        answers[at].asked_s = time.perf_counter() - began
+        answers[at].asked_s = watch.now_s
         name = manager.add_request(
             list(asks[at].prompt), max_new_tokens=asks[at].new_tokens, record_timestamps=True, eos_token_id=-1
         )
         if name is None:
             raise RuntimeError("its loop is dead")
         names[name] = at
+        if at == len(asks) - 1:
+            watch.note_last_question()
 
     for _ in range(users):
         ask()
@@ -96,11 +99,13 @@ def _served(manager: Any, asks: Asks[Ask], users: int) -> list[Answer]:
         if not found.is_finished():
             continue
         answer = answers[names[found.request_id]]
-        answer.token_s = [at - began for at in found.timestamps or []]
-        answer.done_s = answer.token_s[-1] if answer.token_s else heard_at - began
+        answer.token_s = [watch.since(at) for at in found.timestamps or []]
+        answer.done_s = answer.token_s[-1] if answer.token_s else watch.since(heard_at)
         answer.tokens = list(found.generated_tokens)
         left -= 1
         ask()
+    if users >= len(asks):
+        watch.note_last_question()
     assert not any(math.isnan(answer.done_s) for answer in answers)
     return answers
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 
-from bench.serving.answers import Answer, Run, run_of
+from bench.serving.answers import Answer, Run, Stopwatch, run_of
 from bench.serving.shapes import DEMO
 from inference.base import ChatMessage, GenRequest, SamplingParams
 from inference.engines.local.engine import LocalEngine
@@ -34,29 +33,30 @@ def measure() -> Run:
     """A token here is a piece of text that a reader saw."""
     with _one_core(), closing(LocalEngine(load_model(DEMO, device="cpu"), EngineLimits(), torch_threads=1)) as engine:
         for question in _QUESTIONS:
-            _answer(engine, question, "warm-up", time.perf_counter())
+            _answer(engine, question, "warm-up", Stopwatch())
         answers: list[Answer] = []
         together = threading.Barrier(USERS)
-        began = time.perf_counter()
+        watch = Stopwatch()
 
         def person(number: int) -> list[Answer]:
             together.wait()
             return [
-                _answer(engine, _QUESTIONS[(number + at) % len(_QUESTIONS)], f"{number}-{at}", began)
+                _answer(engine, _QUESTIONS[(number + at) % len(_QUESTIONS)], f"{number}-{at}", watch)
                 for at in range(_QUESTIONS_EACH)
             ]
 
         with ThreadPoolExecutor(USERS) as people:
             for found in people.map(person, range(USERS)):
                 answers += found
-        return run_of("ours, whole engine", f"demo model, {USERS} users, one core", answers)
+        watch.note_last_question()
+        return run_of("ours, whole engine", f"demo model, {USERS} users, one core", answers, watch)
 
 
-def _answer(engine: LocalEngine, question: str, name: str, began: float) -> Answer:
+def _answer(engine: LocalEngine, question: str, name: str, watch: Stopwatch) -> Answer:
     request = GenRequest(name, (ChatMessage("user", question),), SamplingParams(temperature=0.0), cache_scope=name)
-    answer = Answer(time.perf_counter() - began)
+    answer = Answer(watch.now_s)
     for delta in engine.submit(request):
-        now = time.perf_counter() - began
+        now = watch.now_s
         if delta.text:
             answer.token_s.append(now)
             answer.tokens.append(len(delta.text))

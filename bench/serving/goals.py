@@ -10,6 +10,8 @@ from statistics import median
 from bench.serving.answers import Run
 from bench.serving.parts import Results
 
+CPU_RATE = "busy_tokens_per_cpu_s"  # one thread: what it does in a second of CPU, whoever else has the machine
+RATE = "busy_tokens_per_s"
 STEADY = 0.1  # where our own runs differ by more, a ratio says nothing
 
 _ELSEWHERE = {
@@ -49,8 +51,8 @@ class Ratio:
         return f"{self.value:.1f}x"
 
 
-def ratio(rounds: Sequence[Sequence[Run]], other: str, figure: str = "tokens_per_s") -> Ratio:
-    """``figure`` may be a rate, or ``whole``: the mean time of an answer, where less is better, theirs to ours."""
+def ratio(rounds: Sequence[Sequence[Run]], other: str, figure: str) -> Ratio:
+    """``figure`` is the name of a rate, or ``whole``: the mean time of an answer, theirs to ours."""
     pairs = [(runs[0], run) for runs in rounds for run in runs[1:] if run.contestant == other]
     if not pairs:
         return Ratio(math.nan, math.nan)
@@ -60,7 +62,7 @@ def ratio(rounds: Sequence[Sequence[Run]], other: str, figure: str = "tokens_per
 
 
 def _figure(run: Run, name: str) -> float:
-    return 1 / run.whole_ms[0] if name == "whole" else run.tokens_per_s
+    return 1 / run.whole_ms[0] if name == "whole" else float(getattr(run, name))
 
 
 def verdicts(results: Results, *, is_gpu: bool) -> list[Verdict]:
@@ -68,16 +70,16 @@ def verdicts(results: Results, *, is_gpu: bool) -> list[Verdict]:
         Verdict(goal, what, "", f"not a figure: {where} shows it", "not measured")
         for goal, (what, where) in _ELSEWHERE.items()
     ]
-    found += _bar(results) + _followup(results)
+    found += _bar(results, RATE if is_gpu else CPU_RATE) + _followup(results)
     found += _on_gpu(results) if is_gpu else _on_cpu(results)
     return sorted(found, key=lambda verdict: int(verdict.goal[1:]))
 
 
 def _on_cpu(results: Results) -> list[Verdict]:
     named = [(8.0, "plain generate"), (5.0, "static 16"), (2.0, "bare batching")]
-    found = [_at_least("I3", f"chat, against {o}", limit, ratio(results.rounds, o)) for limit, o in named]
+    found = [_at_least("I3", f"chat, against {o}", limit, ratio(results.rounds, o, CPU_RATE)) for limit, o in named]
     longest = next(iter(results.long_rounds.values()), [])
-    found.append(_at_least("I3", "64 x 768, against bare batching", 12.0, ratio(longest, "bare batching")))
+    found.append(_at_least("I3", "64 x 768, against bare batching", 12.0, ratio(longest, "bare batching", CPU_RATE)))
     demo = results.demo
     found.append(_at_most("I5", "demo model: first text, p99", 100.0, demo.first_ms[1] if demo else math.nan, " ms"))
     found.append(_at_most("I5", "demo model: answer, p99", 300.0, demo.whole_ms[2] if demo else math.nan, " ms"))
@@ -99,10 +101,10 @@ def _on_gpu(results: Results) -> list[Verdict]:
         speed = small.tokens_per_s if small else math.nan
         found.append(_least("I7", f"Qwen3-0.6B, batch {batch}", rate, speed, " tokens/s"))
     for limit, other in ((50.0, "plain generate"), (4.0, "static 64")):
-        found.append(_at_least("I8", f"chat, against {other}", limit, ratio(results.rounds, other)))
+        found.append(_at_least("I8", f"chat, against {other}", limit, ratio(results.rounds, other, RATE)))
     for limit, title in ((5.0, "64 x 1024"), (10.0, "256 x 1024")):
         rounds = results.long_rounds.get(title, [])
-        found.append(_at_least("I8", f"{title}, against bare batching", limit, ratio(rounds, "bare batching")))
+        found.append(_at_least("I8", f"{title}, against bare batching", limit, ratio(rounds, "bare batching", RATE)))
     loaded = [run for run in results.loops if "Poisson, 70%" in run.load]
     for name, at, limit in (("p50", 0, 50.0), ("p99", 1, 200.0)):
         value = loaded[0].first_ms[at] if loaded else math.nan
@@ -115,9 +117,9 @@ def _on_gpu(results: Results) -> list[Verdict]:
     return found
 
 
-def _bar(results: Results) -> list[Verdict]:
+def _bar(results: Results, rate_name: str) -> list[Verdict]:
     """The same weights and type, the same questions of 16 people at once."""
-    rate, latency = (ratio(results.bar_rounds, "plain generate", figure) for figure in ("tokens_per_s", "whole"))
+    rate, latency = (ratio(results.bar_rounds, "plain generate", figure) for figure in (rate_name, "whole"))
     return [
         _at_least("I12", "tokens/s against plain generate, same weights", 2.5, rate),
         _at_least("I12", "time of an answer against plain generate (-40 % is 1.67x)", 1 / 0.6, latency),

@@ -13,7 +13,7 @@ import torch
 
 from bench.figures import middle
 from bench.serving import roofline, traces
-from bench.serving.answers import Answer, Run
+from bench.serving.answers import Answer, Run, Stopwatch
 from bench.serving.bare_batching import BareBatching
 from bench.serving.contestants import Contestant, Ours, Static, drive
 from bench.serving.plans import Plan
@@ -75,13 +75,16 @@ def _round(
     first, wanted = ours.serve(asks, _COMPARED_USERS, load)
     runs = [_said(first, say)]
     for other in others:
-        is_plain = other.name == "plain generate"
-        part = traces.every(asks, plan.plain_nth) if is_plain else asks
+        part = traces.every(asks, _nth(other.name, plan))
         run, answers = other.serve(part, _COMPARED_USERS, load)
         runs.append(_said(run, say))
         known = {ask.prompt: answer for ask, answer in zip(asks, wanted, strict=True)}
         results.differing[other.name] = _differing([known[ask.prompt] for ask in part], answers)
     return runs
+
+
+def _nth(name: str, plan: Plan) -> int:
+    return plan.plain_nth if name == "plain generate" else plan.static_nth if name.startswith("static") else 1
 
 
 def long_contexts(results: Results, plan: Plan, clock: Clock, until: float, say: Callable[[str], None]) -> None:
@@ -177,7 +180,7 @@ def followups(results: Results, plan: Plan, clock: Clock, until: float, say: Cal
 
 
 def _first_ms(core: PagedCore, ask: Ask) -> tuple[float, Answer]:
-    (answer,), _ = drive(core, [ask], 1)
+    (answer,), _ = drive(core, [ask], 1, Stopwatch())
     return answer.first_s * 1000, answer
 
 
@@ -193,7 +196,7 @@ def _baselines(shape: Shape, plan: Plan, asks: list[Ask], results: Results) -> I
     bare = BareBatching(shape, plan.device, _CACHE_TOKENS, asks[:12], 12)
     results.bare_settings = {str(size): rate for size, rate in bare.rates.items()}
     with closing(bare):
-        yield [Static(shape, plan.device, size) for size in (1, 16, 64)] + [bare]
+        yield [Static(shape, plan.device, size) for size in (1, *plan.static)] + [bare]
     _empty(plan)
 
 
@@ -209,5 +212,6 @@ def _differing(ours: Sequence[Answer], theirs: Sequence[Answer]) -> str:
 
 
 def _said(run: Run, say: Callable[[str], None]) -> Run:
-    say(f"{run.contestant}, {run.load}: {run.tokens_per_s:.0f} tokens/s, first token {run.first_ms[0]:.0f} ms")
+    rate = f"{run.tokens_per_s:.0f} tokens/s ({run.busy_tokens_per_cpu_s:.0f} a second of CPU while all ask)"
+    say(f"{run.contestant}, {run.load}: {rate}, first token {run.first_ms[0]:.0f} ms")
     return run

@@ -19,6 +19,8 @@ class Plan:
     asks: int  # of the comparison's trace
     rounds: int
     plain_nth: int  # plain ``generate`` gets each so many-th question: it would take as many times as long
+    static_nth: int
+    static: tuple[int, ...]  # sizes
     users: tuple[int, ...]
     long_contexts: tuple[tuple[int, int, int], ...]  # requests, prompt and new tokens: against bare batching
     decode: tuple[tuple[int, int], ...]  # batch, context
@@ -46,6 +48,8 @@ def _cpu_quick(minutes: float) -> Plan:
         asks=24,
         rounds=2,
         plain_nth=8,
+        static_nth=1,
+        static=(16,),
         users=(1, 16),
         long_contexts=(),
         decode=((1, 256), (16, 256)),
@@ -62,8 +66,10 @@ def _cpu_full(minutes: float) -> Plan:
         shapes=("tiny Qwen3", "tiny Llama", "tiny Mistral"),
         limits=_CPU_LIMITS,
         asks=96,
-        rounds=5,
-        plain_nth=12,
+        rounds=3,
+        plain_nth=16,
+        static_nth=3,
+        static=(16,),
         users=(1, 16, 64, 256),
         long_contexts=((64, 704, 64),),
         decode=((1, 256), (16, 256), (64, 256)),
@@ -81,6 +87,8 @@ def _gpu(minutes: float, name: str) -> Plan:
         asks=256,
         rounds=3,
         plain_nth=64,
+        static_nth=2,
+        static=(16, 64),
         users=(1, 16, 64, 256),
         long_contexts=((64, 896, 128), (256, 896, 128)),
         decode=((1, 1024), (16, 1024), (64, 1024), (256, 1024)),

@@ -30,6 +30,10 @@ class Report:
         return f"inference-{'cpu' if self.plan.device == 'cpu' else 'gpu'}"
 
     @property
+    def _rate(self) -> str:
+        return goals.CPU_RATE if self.plan.device == "cpu" else goals.RATE
+
+    @property
     def verdicts(self) -> list[Verdict]:
         return goals.verdicts(self.results, is_gpu=self.plan.device != "cpu")
 
@@ -63,7 +67,7 @@ class Report:
     def _compared(self) -> str:
         found = self.results
         kinds = {"chat": found.rounds, **found.long_rounds, "the same 16 people": found.bar_rounds}
-        rows = [row for rounds in kinds.values() for row in _medians(rounds)]
+        rows = [row for rounds in kinds.values() for row in _medians(rounds, self._rate)]
         if not rows:
             return ""
         settings = ", ".join(f"{size}: {shown(rate)}" for size, rate in found.bare_settings.items())
@@ -110,6 +114,7 @@ _HEADS = (
     "who",
     "load",
     "tokens/s",
+    "tokens/s of CPU, all users asking",
     "good answers/s",
     "first token, ms: p50, p99",
     "gaps, ms: p50, p95, p99",
@@ -130,6 +135,7 @@ def _row(run: Run) -> tuple[str, ...]:
         run.contestant,
         run.load,
         shown(run.tokens_per_s),
+        shown(run.busy_tokens_per_cpu_s),
         shown(run.good_per_s),
         ", ".join(map(shown, run.first_ms)),
         ", ".join(map(shown, run.gap_ms)),
@@ -141,12 +147,12 @@ def _row(run: Run) -> tuple[str, ...]:
     )
 
 
-def _medians(rounds: Sequence[Sequence[Run]]) -> Iterable[tuple[str, ...]]:
+def _medians(rounds: Sequence[Sequence[Run]], rate: str) -> Iterable[tuple[str, ...]]:
     """Of each contestant the round whose rate is the median."""
     for column in zip(*rounds, strict=True):
         ranked = sorted(column, key=lambda run: run.tokens_per_s)
         run = ranked[(len(ranked) - 1) // 2]
-        own = "" if run.contestant == "ours" else str(goals.ratio(rounds, run.contestant))
+        own = "" if run.contestant == "ours" else str(goals.ratio(rounds, run.contestant, rate))
         yield (*_row(run), own)
 
 

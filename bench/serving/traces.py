@@ -72,9 +72,9 @@ def arriving(asks: Sequence[Ask], per_s: float, variation: float, seed: int) -> 
 
 
 def every(asks: Sequence[Ask], nth: int) -> list[Ask]:
-    """A part that is like the whole: each ``nth`` by length of prompt and answer together."""
-    ranked = sorted(asks, key=lambda ask: len(ask.prompt) + ask.new_tokens)
-    return ranked[nth // 2 :: nth]
+    """A part that is like the whole: each ``nth`` by length of prompt and answer together; the order stays."""
+    ranked = sorted(range(len(asks)), key=lambda at: len(asks[at].prompt) + asks[at].new_tokens)
+    return [asks[at] for at in sorted(ranked[nth // 2 :: nth])]
 
 
 def _sums(rng: random.Random, shape: float, per_s: float) -> Iterator[float]:
