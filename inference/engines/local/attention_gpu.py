@@ -31,7 +31,7 @@ def _varlen_attention() -> Any:
 
 _varlen_attn = _varlen_attention()
 _KNOWN = set(signature(_varlen_attn).parameters) if _varlen_attn else set()
-_HAS_WINDOWS = "window_size" in _KNOWN  # from torch 2.11 on
+HAS_VARLEN = "window_size" in _KNOWN  # from torch 2.11 on; before, it had no windows
 _GROUPED = {"enable_gqa": True} if "enable_gqa" in _KNOWN else {}  # before, fewer key heads are taken as they are
 _VARLEN_TYPES = {torch.float16, torch.bfloat16}
 _LARGEST_VARLEN_HEAD = 256
@@ -118,7 +118,7 @@ class GpuStep:
 def _is_for_varlen(query: Tensor, value: Tensor, softcap: float | None) -> bool:
     size = query.shape[-1]
     fits = size == value.shape[-1] and size % 8 == 0 and size <= _LARGEST_VARLEN_HEAD
-    return _HAS_WINDOWS and query.is_cuda and softcap is None and query.dtype in _VARLEN_TYPES and fits
+    return HAS_VARLEN and query.is_cuda and softcap is None and query.dtype in _VARLEN_TYPES and fits
 
 
 def _prompts(batch: Batch) -> Prompts:

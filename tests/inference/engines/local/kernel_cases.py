@@ -10,14 +10,20 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from inference.engines.local import kernels, sampling_gpu
+from inference.engines.local.attention_cpu import CpuStep
+from inference.engines.local.attention_gpu import GpuStep
+from inference.engines.local.batch import Tables, make_batch
 from inference.engines.local.kernels import Tuning
+from inference.engines.local.kv import KVCache, LayerShape
 from inference.engines.local.limits import PAGE_TOKENS
 from inference.engines.local.sampling import CANDIDATES, Choices, pick
+from inference.engines.local.sequence import Row, Sequence, pages_for
 
 LENGTHS = [1, 15, 16, 17, 33, 64, 130]  # around the borders of pages and of blocks of keys
 TOLERANCE = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 2e-2}
@@ -112,6 +118,44 @@ def store_difference(device: str) -> float:
     )
 
 
+def step_difference(device: str, dtype: str, *, window: int | None, is_new: bool) -> float:
+    """A whole step, with single tokens and with chunks of prompts, beside that of a CPU in float32."""
+    torch.manual_seed(20261130)
+    heads, kv_heads, size = 4, 2, 64
+    counts = [(40, 1), (3, 1), (0, 37), (0, 16)] if is_new else [(40, 1), (0, 37), (48, 30), (5, 11)]
+    plan, page = [], 1
+    for slot, (start, count) in enumerate(counts):
+        pages = list(range(page, page + pages_for(start + count)))
+        page += len(pages)
+        sequence = Sequence(str(slot), [7] * (start + count), 4, slot=slot, pages=pages, computed=start)
+        plan.append(Row(sequence, start, count))
+    kind, layer = getattr(torch, dtype), LayerShape(kv_heads, size, size)
+    fast = KVCache([layer], page, kind, torch.device(device))
+    fast.keys[0].normal_()
+    fast.values[0].normal_()
+    exact = KVCache([layer], page, torch.float32, torch.device("cpu"))
+    exact.keys[0].copy_(fast.keys[0])
+    exact.values[0].copy_(fast.values[0])
+    tokens = sum(count for _, count in counts)
+    query, key, value = (torch.randn(h, tokens, size).to(device, kind) for h in (heads, kv_heads, kv_heads))
+    how: dict[str, Any] = {"scaling": size**-0.5, "sliding_window": window, "softcap": None}
+    found = GpuStep(fast, make_batch(plan, Tables(8, 16), torch.device(device))).attend(0, query, key, value, **how)
+    plain = (given.cpu().float() for given in (query, key, value))
+    wanted = CpuStep(exact, make_batch(plan, Tables(8, 16), torch.device("cpu"))).attend(0, *plain, **how)
+    difference = (found.cpu().float() - wanted).abs().max() / wanted.abs().max()
+    return float(difference.nan_to_num(torch.inf))
+
+
+def step_differences(device: str) -> dict[str, tuple[float, float]]:
+    found = {}
+    for dtype in ("float32",) if device == "cpu" else ("float32", "float16", "bfloat16"):
+        for window in (None, 24):
+            for is_new in (True, False):
+                name = f"a step, {dtype}, window {window}, {'new prompts' if is_new else 'prompts in chunks'}"
+                found[name] = (step_difference(device, dtype, window=window, is_new=is_new), TOLERANCE[dtype])
+    return found
+
+
 def draw_difference(device: str, count: int = CANDIDATES) -> float:
     """The share of rows that draw something else than on a CPU; rounding may move a draw at a very border."""
     rng = torch.Generator().manual_seed(20261130)
@@ -137,7 +181,7 @@ def differences(device: str) -> dict[str, tuple[float, float]]:
         name: (attention_difference(case, device, LENGTHS + long), TOLERANCE[case.dtype])
         for name, case in cases.items()
     }
-    return found | {
+    return (found | step_differences(device)) | {
         "store": (store_difference(device), 0.0),
         "draw": (draw_difference(device), 0.001),
         "draw from few": (draw_difference(device, count=37), 0.001),
