@@ -29,7 +29,9 @@ class Plan:
 
 
 _CPU_LIMITS = EngineLimits(max_running=64, kv_cache_pages=10_000, prefill_tokens=512, max_context_tokens=8192)
-_GPU_LIMITS = EngineLimits(max_running=256, prefill_tokens=2048, max_context_tokens=8192)
+_GPU_LIMITS = EngineLimits(
+    max_running=256, kv_cache_bytes=48 * 2**30, prefill_tokens=2048, max_context_tokens=8192
+)  # others need room beside it
 
 
 def plan_for(device: str, *, quick: bool, minutes: float | None) -> Plan:

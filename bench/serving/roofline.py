@@ -64,7 +64,7 @@ def decode(ours: Ours, shape: str, device: Device, batch: int, context: int) -> 
     new = _WARM_STEPS + _TIMED_STEPS + 8
     rng = torch.Generator().manual_seed(batch)
     sequences = [
-        Sequence(str(at), torch.randint(10, vocabulary, (context - new,), generator=rng).tolist(), 10 * new)
+        Sequence(str(at), torch.randint(10, vocabulary, (context - new,), generator=rng).tolist(), 40 * new)
         for at in range(batch)
     ]
     for sequence in sequences:

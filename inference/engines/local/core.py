@@ -49,12 +49,13 @@ class PagedCore:
         self.pool = pool
         self.scheduler = Scheduler(pool, limits)
         self.steps = 0
-        self.host_s = 0.0  # of the last step: planning and accounting
+        self.host_s = 0.0  # of the last step: what is not the model's
         self.runner = runner
         self._look_ahead = look_ahead
         self._pending: Launched | None = None
         self._failed_steps = 0
         self._last_done_at = 0.0
+        self._waited_s = 0.0  # for the device, in the last step
 
     @property
     def has_work(self) -> bool:
@@ -73,6 +74,7 @@ class PagedCore:
 
     def step(self) -> list[Event]:
         began_at = time.monotonic()
+        self._waited_s = 0.0
         events = self.scheduler.sweep(began_at)
         plan = self.scheduler.plan(began_at)
         planned_at = time.monotonic()
@@ -83,7 +85,11 @@ class PagedCore:
             return events + self._absorbed(self._swapped(None)) + self._one_by_one(plan)
         launched_at = time.monotonic()
         events += self._absorbed(self._swapped(launched) if self._look_ahead else launched)
-        self.host_s = time.monotonic() - launched_at + planned_at - began_at
+        ended_at = time.monotonic()
+        if self._look_ahead:  # the launch is the host's work, and what is waited for is the model's
+            self.host_s = ended_at - began_at - self._waited_s
+        else:
+            self.host_s = ended_at - launched_at + planned_at - began_at
         return events
 
     def _launched(self, plan: list[Row]) -> Launched:
@@ -102,7 +108,9 @@ class PagedCore:
     def _absorbed(self, done: Launched | None) -> list[Event]:
         if done is None:
             return []
+        asked_at = time.monotonic()
         ids = done.ids()
+        self._waited_s = time.monotonic() - asked_at
         self._note_time(done)
         self.scheduler.share(done.plan)  # before anything ends: what ends keeps its pages no longer
         for sequence, token in zip(done.sampled, ids, strict=True):

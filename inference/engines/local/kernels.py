@@ -15,6 +15,7 @@ from torch import Tensor
 
 _MIN_DOT_ROWS = 16  # what a matrix unit takes at least
 _MAX_SPLITS = 32
+_SHARED_BYTES = 96 * 1024  # what every GPU has that a chat model is run on
 _BLOCKS_PER_PROCESSOR = 2
 
 
@@ -191,13 +192,14 @@ def attend(
     """
     rows, heads, key_size = query.shape
     _, page, kv_heads, value_size = values.shape
-    splits = tuning.splits or splits_for(rows * kv_heads, table.shape[1] * page, tuning.keys, query.device)
+    key_block, value_block = (max(_MIN_DOT_ROWS, triton.next_power_of_2(size)) for size in (key_size, value_size))
+    at_once = keys_at_once(tuning, (key_block + value_block) * query.element_size())
+    splits = tuning.splits or splits_for(rows * kv_heads, table.shape[1] * page, at_once, query.device)
     out = query.new_empty(rows, heads, value_size)
     parts, largest, total = out, out, out  # not used where there is one part
     if splits > 1:
         parts = query.new_empty(rows, heads, splits, value_size, dtype=torch.float32)
         largest, total = (query.new_empty(rows, heads, splits, dtype=torch.float32) for _ in range(2))
-    value_block = triton.next_power_of_2(value_size)
     _attend_part[rows, kv_heads, splits](
         query,
         keys,
@@ -220,11 +222,11 @@ def attend(
         GROUP=heads // kv_heads,
         ROWS=max(_MIN_DOT_ROWS, triton.next_power_of_2(heads // kv_heads)),
         KEY_SIZE=key_size,
-        KEY_BLOCK=max(_MIN_DOT_ROWS, triton.next_power_of_2(key_size)),
+        KEY_BLOCK=key_block,
         VALUE_SIZE=value_size,
-        VALUE_BLOCK=max(_MIN_DOT_ROWS, value_block),
+        VALUE_BLOCK=value_block,
         PAGE=page,
-        KEYS=tuning.keys,
+        KEYS=at_once,
         SPLITS=splits,
         HAS_SOFTCAP=softcap is not None,
         HAS_WINDOW=sliding_window is not None,
@@ -259,6 +261,14 @@ def store(key: Tensor, value: Tensor, keys: Tensor, values: Tensor, places: Tens
         VALUE_BLOCK=triton.next_power_of_2(value_size),
         num_warps=1,
     )
+
+
+def keys_at_once(tuning: Tuning, bytes_each: int) -> int:
+    """Fewer where so many large heads would not fit into a processor's own memory."""
+    keys = tuning.keys
+    while keys > _MIN_DOT_ROWS and keys * bytes_each * tuning.stages > _SHARED_BYTES:
+        keys //= 2
+    return keys
 
 
 def splits_for(programs: int, longest: int, keys: int, device: torch.device) -> int:

@@ -37,8 +37,8 @@ def choices_of(sequences: Rows[Sequence], device: torch.device) -> Choices | Non
     if not any(sampling.temperature for sampling in chosen):
         return None
     return Choices(
-        temperature=upload([s.temperature for s in chosen], device),
-        top_p=upload([s.top_p for s in chosen], device),
+        temperature=upload([s.temperature for s in chosen], device, torch.float32),
+        top_p=upload([s.top_p for s in chosen], device, torch.float32),
         top_k=upload([s.top_k or CANDIDATES for s in chosen], device),
         seed=upload([s.seed for s in chosen], device),
         place=upload([len(s.tokens) + s.in_flight for s in sequences], device),

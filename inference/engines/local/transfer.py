@@ -8,14 +8,16 @@ import torch
 from torch import Tensor
 
 
-def upload(numbers: Sequence[int] | Sequence[float] | Tensor, device: torch.device) -> Tensor:
-    """Return at once; what the device is told next finds them there. Lists become int64 or float32.
+def upload(
+    numbers: Sequence[int] | Sequence[float] | Tensor, device: torch.device, dtype: torch.dtype = torch.int64
+) -> Tensor:
+    """Return at once; what the device is told next finds them there. A tensor keeps its own type.
 
     On a GPU through pinned memory: a copy from ordinary memory waits until all work before it is done. torch keeps the
     pinned block until the copy has happened.
     """
-    tensor = numbers if isinstance(numbers, Tensor) else torch.tensor(numbers, dtype=_dtype(numbers))
-    if device.type != "cuda":
+    tensor = numbers if isinstance(numbers, Tensor) else torch.tensor(numbers, dtype=dtype)
+    if device.type != "cuda" or not tensor.numel():
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
 
@@ -43,7 +45,3 @@ class Download:
             self._arrived.synchronize()
         found: list[int] = self._host.tolist()
         return found
-
-
-def _dtype(numbers: Sequence[int] | Sequence[float]) -> torch.dtype:
-    return torch.float32 if len(numbers) and isinstance(numbers[0], float) else torch.int64
