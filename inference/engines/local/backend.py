@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from subprocess import SubprocessError
+from typing import Any
 
 import torch
 
@@ -22,11 +23,18 @@ StepMaker = Callable[[KVCache, Batch], Step]
 
 @dataclass(frozen=True, slots=True)
 class Backend:
+    """``fuse`` replaces parts of a model by faster ones, and returns how to undo it."""
+
     make_step: StepMaker
     pick: Pick
+    fuse: Callable[[Any], Callable[[], None]]
 
 
-CPU = Backend(CpuStep, pick)
+def _as_it_is(model: Any) -> Callable[[], None]:
+    return lambda: None
+
+
+CPU = Backend(CpuStep, pick, _as_it_is)
 
 
 def backend_for(device: torch.device) -> Backend:

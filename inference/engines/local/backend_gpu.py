@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from inference.engines.local import kernels, sampling_gpu
+from inference.engines.local import kernels, norms_gpu, sampling_gpu
 from inference.engines.local.attention_gpu import GpuStep
 from inference.engines.local.backend import Backend
 from inference.engines.local.limits import PAGE_TOKENS
 
-GPU = Backend(GpuStep, sampling_gpu.pick)
+GPU = Backend(GpuStep, sampling_gpu.pick, norms_gpu.fuse)
 
 
 def tried_out(device: torch.device) -> Backend:

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from inference.engines.local.adapter import Adapter
-from inference.engines.local.backend import Backend, backend_for
 from inference.engines.local.batch import Batch, Tables, make_batch
 from inference.engines.local.kv import KVCache
 from inference.engines.local.sampling import choices_of, sample
@@ -47,7 +46,6 @@ class Runner:
         *,
         max_running: int,
         max_pages: int,
-        backend: Backend | None = None,
     ) -> None:
         self.adapter = adapter
         self.cache = cache
@@ -56,7 +54,7 @@ class Runner:
         self.tables = Tables(max_running, max_pages)
         self.spare_slot = max_running
         self.last_ids = torch.zeros(max_running + 1, dtype=torch.int64, device=device)  # by slot
-        self.backend = backend or backend_for(device)
+        self.backend = adapter.backend
 
     @torch.inference_mode()
     def launch(self, plan: list[Row]) -> Launched:

@@ -37,7 +37,10 @@ def wrong(name: str, device: str, *, graphs: bool) -> str:
     loaded = tiny.make(name, AutoTokenizer.from_pretrained(Path(inference.demo.__file__).parent / "model"))
     loaded.model.to(device)
     plain = tiny.Plain.copy_of(loaded)
+    norms = sum(type(module).__name__.endswith("RMSNorm") for module in loaded.model.modules())
     core = PagedCore(_runner(loaded, torch.device(device), graphs=graphs), PagePool(PAGES), LIMITS, look_ahead=True)
+    if sum("forward" in vars(module) for module in loaded.model.modules()) != norms:
+        return "some norms were not fused"
     rng = random.Random(7)
     lengths = [(3, 9), (45, 6), (17, 8)] if device == "cpu" else [(rng.randrange(1, 150), 40) for _ in range(12)]
     asked = [[rng.randrange(5, tiny.VOCABULARY) for _ in range(length)] for length, _ in lengths]
@@ -60,9 +63,9 @@ def wrong(name: str, device: str, *, graphs: bool) -> str:
 
 
 def _runner(loaded: LocalModel, device: torch.device, *, graphs: bool) -> StepRunner:
-    adapter = Adapter(loaded.model)
+    adapter = Adapter(loaded.model, backend_gpu.GPU)
     cache = KVCache(adapter.layers, PAGES, loaded.model.dtype, device)
-    runner = Runner(adapter, cache, device, max_running=4, max_pages=16, backend=backend_gpu.GPU)
+    runner = Runner(adapter, cache, device, max_running=4, max_pages=16)
     if not graphs:
         return runner
     return with_graphs(runner, CudaGraphs() if device.type == "cuda" else Again(), 4)

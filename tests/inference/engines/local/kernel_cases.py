@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inference.engines.local import kernels, sampling_gpu
+from inference.engines.local import kernels, norms_gpu, sampling_gpu
 from inference.engines.local.attention_cpu import CpuStep
 from inference.engines.local.attention_gpu import GpuStep
 from inference.engines.local.batch import Tables, make_batch
@@ -118,6 +118,16 @@ def store_difference(device: str) -> float:
     )
 
 
+def norm_difference(device: str, dtype: str, *, one_more: bool) -> float:
+    torch.manual_seed(20261130)
+    kind = getattr(torch, dtype)
+    given, weight = torch.randn(2, 3, 96).to(device, kind) * 3, torch.randn(96).to(device, kind)
+    found = norms_gpu.rms_norm(given.transpose(0, 1), weight, 1e-6, one_more=one_more).float()
+    scaled = given.transpose(0, 1).float() * (given.transpose(0, 1).float().pow(2).mean(-1, True) + 1e-6).rsqrt()
+    wanted = scaled * (1 + weight.float()) if one_more else scaled.to(kind).float() * weight.float()
+    return float((found - wanted).abs().max() / wanted.abs().max())
+
+
 def step_difference(device: str, dtype: str, *, window: int | None, is_new: bool) -> float:
     """A whole step, with single tokens and with chunks of prompts, beside that of a CPU in float32."""
     torch.manual_seed(20261130)
@@ -182,6 +192,9 @@ def differences(device: str) -> dict[str, tuple[float, float]]:
         for name, case in cases.items()
     }
     return (found | step_differences(device)) | {
+        "norm": (norm_difference(device, "float32", one_more=False), 1e-6),
+        "norm, float16": (norm_difference(device, "float16", one_more=False), 2e-3),
+        "norm of one more": (norm_difference(device, "float32", one_more=True), 1e-6),
         "store": (store_difference(device), 0.0),
         "draw": (draw_difference(device), 0.001),
         "draw from few": (draw_difference(device, count=37), 0.001),
