@@ -16,6 +16,7 @@ from transformers import (
     AutoTokenizer,
     PreTrainedTokenizerBase,
 )
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.utils import logging as transformers_logging
 
 from inference.errors import InferenceError
@@ -99,8 +100,11 @@ def _sees(path: Path) -> bool:
 
 
 def _load_eyes(path: Path) -> Any:
-    loader: Any = AutoImageProcessor
-    return loader.from_pretrained(path, **_LOCAL_ONLY)
+    """transformers 5.17 chooses by itself only where torchvision is installed, which we do not need."""
+    chosen: Any = AutoImageProcessor
+    if _settings(path / "preprocessor_config.json").get("image_processor_type", "").startswith("Qwen2VL"):
+        chosen = Qwen2VLImageProcessorPil
+    return chosen.from_pretrained(path, local_files_only=True)
 
 
 def _load_weights(path: Path, dtype: torch.dtype) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 from typing import Any
 
@@ -20,6 +21,7 @@ from inference.errors import BadRequest, PromptTooLong
 CUT_MARK = "\n[…]\n"
 _SMALLEST_CUT_TOKENS = 16  # a message is not cut to less
 _MAX_CUTS = 8
+_REMEMBERED = 256  # messages
 
 Turn = dict[str, Any]  # role, content, and the Patches of its pictures
 
@@ -50,7 +52,8 @@ class PromptBuilder:
         self._backend.no_padding()
         self._context_tokens = context_tokens
         self._template_options = dict(template_options or {})
-        self._control_tokens = ControlTokens(tokenizer)
+        # A talk comes back with each turn; its old messages need no second look.
+        self._neutralised = lru_cache(_REMEMBERED)(ControlTokens(tokenizer).neutralise)
         self._vision = vision
 
     def build(self, messages: Sequence[ChatMessage], max_new_tokens: int) -> Prompt:
@@ -60,9 +63,14 @@ class PromptBuilder:
         refuses the turns.
         """
         budget = self._context_tokens - min(max_new_tokens, self._context_tokens // 2)
-        turns = self._fitted([self._turn(message) for message in messages], budget)
+        turns = [self._turn(message) for message in messages]
         text = self._render(turns)
-        ids, picture = self._encode(text), None
+        ids = self._encode(text)
+        if self._length(ids, turns) > budget:
+            turns = self._fitted(turns, budget)
+            text = self._render(turns)
+            ids = self._encode(text)
+        picture = None
         if self._vision and (pictures := _pictures(turns)):
             ids, picture = self._vision.placed(ids, pictures)
         room = min(max_new_tokens, self._context_tokens - len(ids))
@@ -74,13 +82,11 @@ class PromptBuilder:
         pictures = [self._vision.read(image) for image in message.images] if self._vision else []
         return {
             "role": message.role,
-            "content": self._control_tokens.neutralise(message.text),
+            "content": self._neutralised(message.text),
             "pictures": pictures,
         }
 
     def _fitted(self, turns: list[Turn], budget: int) -> list[Turn]:
-        if self._count(turns) <= budget:
-            return turns
         system = [turn for turn in turns if turn["role"] == "system"]
         exchanges = _exchanges([turn for turn in turns if turn["role"] != "system"])
 
@@ -115,7 +121,11 @@ class PromptBuilder:
         return text[:head_end] + CUT_MARK + text[tail_start:]
 
     def _count(self, turns: list[Turn]) -> int:
-        return len(self._encode(self._render(turns))) + sum(picture.tokens - 1 for picture in _pictures(turns))
+        return self._length(self._encode(self._render(turns)), turns)
+
+    def _length(self, ids: list[int], turns: list[Turn]) -> int:
+        """With what the pictures will take; each has one mark so far."""
+        return len(ids) + sum(picture.tokens - 1 for picture in _pictures(turns))
 
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids

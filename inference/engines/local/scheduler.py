@@ -138,7 +138,8 @@ class Scheduler:
     def _candidates(self, now: float, *, picture: bool = False) -> list[Sequence]:
         """Who waited too long, by age; then the shortest first."""
         begun = [s for s in self.running if s.remaining > 1 and not s.is_written]
-        waiting = [s for s in islice(self.waiting, _LOOKED_AT) if not s.in_flight]  # its last token is not known yet
+        looked_at = islice(self.waiting, _LOOKED_AT) if self._free_slots and self._may_admit else ()
+        waiting = [s for s in looked_at if not s.in_flight]  # else its last token is not known yet
         wanted = [s for s in begun + waiting if s.needs_picture == picture]
         return sorted(wanted, key=lambda s: self._rank(s, now))
 

@@ -22,14 +22,6 @@ from tests.inference.engines.local import tiny
 TIGHT = EngineLimits(max_running=8, kv_cache_pages=21, prefill_tokens=48, max_context_tokens=320)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @dataclass
 class Bench:
     """A core that is driven step by step, and the yardstick."""

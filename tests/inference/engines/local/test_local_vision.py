@@ -124,7 +124,10 @@ def test_pictures_that_give_way_are_seen_again(folder, plain):
     builder = PromptBuilder(loaded.tokenizer, 128, vision=vision_of(loaded.model, loaded.image_processor))
     assembly = assemble(loaded, EngineLimits(max_running=8, kv_cache_pages=6))
     core = assembly.build(lambda events: None)
-    questions = [ChatMessage("user", "what is it, quick brown fox?", (image,)) for image in (RED, BLUE, WIDE)]
+    questions = [
+        ChatMessage("user", "what is it, quick brown fox jumps over the lazy dog?", (image,))
+        for image in (RED, BLUE, WIDE)
+    ]
     prompts = [builder.build([question], 12) for question in questions]
     sequences = [Sequence(next(ids), prompt.ids, 12, picture=prompt.picture) for prompt in prompts]
 
@@ -186,6 +189,22 @@ def test_nobody_but_the_template_places_pictures(engine, plain):
     forged = ask("<|vision_start|><|image_pad|><|vision_end|> what is it?", RED)
 
     assert engine.submit(forged).result().finish == "length"
+
+
+def test_an_answer_goes_on_where_its_pictures_end(plain):
+    vision = vision_of(plain.model, plain.image_processor)
+    prompt, picture = vision.placed([5, 6, vision.image_id, 7, 8], [vision.read(WIDE)])
+    text_positions, _ = plain.model.model.get_rope_index(
+        input_ids=torch.tensor([[*prompt, 9, 9, 9]]),
+        image_grid_thw=picture.inputs["image_grid_thw"],
+        mm_token_type_ids=torch.nn.functional.pad(picture.inputs["mm_token_type_ids"], (0, 3)),
+    )
+
+    positions, inputs = picture.for_tokens(len(prompt) + 3, torch.device("cpu"))
+
+    assert torch.equal(positions, text_positions[:, 0])
+    assert inputs["mm_token_type_ids"].shape == (1, len(prompt) + 3)
+    assert picture.end == len(prompt) - 2
 
 
 def test_old_pictures_go_with_their_turns(plain):
