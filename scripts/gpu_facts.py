@@ -23,7 +23,7 @@ _ROUNDS = 30
 
 
 def facts(device: str) -> dict[str, list[str]]:
-    found = {
+    found: dict[str, list[str]] = {
         "torch": [torch.__version__],
         "transformers": [transformers.__version__],
         "triton": [triton.__version__],

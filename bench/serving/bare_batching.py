@@ -19,6 +19,7 @@ _STALLED_S = 120.0
 _KNOWN = {field.name for field in fields(ContinuousBatchingConfig)}
 _PAGE = "page_size" if "page_size" in _KNOWN else "block_size"  # so named before transformers 5.18
 PAGE_TOKENS = 32
+_settings: Any = GenerationConfig
 BATCH_TOKENS = (128, 512, 2048)  # tried; the best is taken
 
 
@@ -58,7 +59,7 @@ class BareBatching:
         told: dict[str, Any] = {_PAGE: PAGE_TOKENS, "max_batch_tokens": batch_tokens}
         told["num_blocks"] = self._tokens // PAGE_TOKENS
         manager = self._loaded.model.init_continuous_batching(
-            generation_config=GenerationConfig(max_new_tokens=64, do_sample=False, eos_token_id=-1, pad_token_id=0),
+            generation_config=_settings(max_new_tokens=64, do_sample=False, eos_token_id=-1, pad_token_id=0),
             continuous_batching_config=ContinuousBatchingConfig(**told),
         )
         if self._loaded.device.type == "cuda" and hasattr(manager, "warmup"):

@@ -23,6 +23,8 @@ from inference.engines.local.graphs import GraphRunner
 from inference.engines.local.limits import EngineLimits
 from inference.engines.local.sequence import Sequence
 
+_settings: Any = GenerationConfig  # it has no types
+
 
 class Contestant(Protocol):
     name: str
@@ -171,7 +173,7 @@ class Static:
         out = self._loaded.model.generate(
             ids.to(device),
             attention_mask=mask.to(device),
-            generation_config=GenerationConfig(
+            generation_config=_settings(
                 max_new_tokens=max(ask.new_tokens for ask in batch), do_sample=False, eos_token_id=None, pad_token_id=0
             ),
             stopping_criteria=StoppingCriteriaList([clock]),

@@ -82,8 +82,9 @@ def make(shape: Shape, device: str) -> LocalModel:
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
     config = AutoConfig.for_model(shape.like, **shape.config, **_END)
     torch.manual_seed(SEED)
+    maker: Any = AutoModelForCausalLM
     with torch.device(device):
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa")
+        model = maker.from_config(config, dtype=dtype, attn_implementation="sdpa")
     model.generation_config.eos_token_id = None
     model.generation_config.pad_token_id = 0
     return ready(model.requires_grad_(requires_grad=False), AutoTokenizer.from_pretrained(DEMO))
@@ -92,10 +93,11 @@ def make(shape: Shape, device: str) -> LocalModel:
 def weight_bytes(loaded: LocalModel) -> int:
     """What each step reads of the weights: all but the table of embeddings, unless it is the output's as well."""
     model = loaded.model
-    total = sum(weight.numel() * weight.element_size() for weight in model.parameters())
+    total: int = sum(weight.numel() * weight.element_size() for weight in model.parameters())
     embeddings = model.get_input_embeddings().weight
     is_tied = model.get_output_embeddings().weight is embeddings
-    return total - (0 if is_tied else embeddings.numel() * embeddings.element_size())
+    looked_up: int = 0 if is_tied else embeddings.numel() * embeddings.element_size()
+    return total - looked_up
 
 
 def kv_bytes_per_token(loaded: LocalModel) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-import torch
 
 from inference.engines.local.adapter import Adapter
 from inference.engines.local.graphs import GraphRunner, is_recordable, sizes_for
@@ -14,14 +13,6 @@ from tests.inference.engines.local import tiny
 from tests.inference.engines.local.test_local_tokens import TIGHT, bench, check, mixed, prompts
 
 RECORDED = replace(TIGHT, graphs=True)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 DENSE = [name for name in tiny.ARCHITECTURES if name != "qwen3-moe"]
