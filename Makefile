@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help run test test-long chaos lint format bench lock messages
+.PHONY: help run test test-long chaos lint format bench bench-inference lock messages
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,10 @@ format:  ## rewrite the code in the house format
 bench:  ## measure the message path; JSON, table and plot to docs/benchmarks/ (15 minutes on a quiet machine)
 	@$(PYTHON) scripts/install.py development
 	@$(BIN)/python -m bench.path
+
+bench-inference:  ## measure the local engine; to docs/benchmarks/ (CPU, 12 minutes; on a GPU: ARGS="--device cuda")
+	@$(PYTHON) scripts/install.py development
+	@$(BIN)/python -m bench.inference $(ARGS)
 
 lock:  ## raise the pinned versions in requirements/*.txt
 	$(BIN)/python -m pip install -q uv

@@ -7,9 +7,12 @@ import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench.processes import ROOT
-from bench.stores import Postgres
+
+if TYPE_CHECKING:  # the engine is measured on machines that have no driver of PostgreSQL
+    from bench.stores import Postgres
 
 PACKAGES = ("django", "channels", "daphne", "uvicorn", "celery", "redis", "psycopg", "psycopg-binary")
 
@@ -17,11 +20,7 @@ PACKAGES = ("django", "channels", "daphne", "uvicorn", "celery", "redis", "psyco
 def facts(postgres: Postgres) -> dict[str, str]:
     shown = {f"PostgreSQL {name}": value for name, value in postgres.settings().items()}
     return {
-        "CPU": _cpu_model(),
-        "cores, shared with the load generator": str(os.cpu_count()),
-        "load before the run": f"{os.getloadavg()[0]:.2f}",
-        "system": platform.platform(),
-        "Python": platform.python_version(),
+        **_machine("cores, shared with the load generator"),
         **{name: _version(name) for name in PACKAGES},
         **shown,
         "Redis": _said("redis-server", "--version"),
@@ -29,16 +28,18 @@ def facts(postgres: Postgres) -> dict[str, str]:
     }
 
 
-def own_facts() -> dict[str, str]:
-    """Of a run that needs no server."""
+def bare_facts(*packages: str) -> dict[str, str]:
+    """Without any server."""
+    return {**_machine("cores"), **{name: _version(name) for name in packages}, "commit": _commit()}
+
+
+def _machine(cores: str) -> dict[str, str]:
     return {
         "CPU": _cpu_model(),
-        "cores": str(os.cpu_count()),
+        cores: str(os.cpu_count()),
         "load before the run": f"{os.getloadavg()[0]:.2f}",
         "system": platform.platform(),
         "Python": platform.python_version(),
-        "cryptography": _version("cryptography"),
-        "commit": _commit(),
     }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from bench.growth import Cost
 from bench.plot import svg
 from bench.results import of, rate_of
 from bench.sampling import Plan, Sample
+from bench.tables import plain, shown, table
 from bench.verdicts import Verdict
 
 NAME = "message-path"
@@ -40,7 +40,7 @@ class Report:
     def write(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         raw = {**asdict(self), "verdicts": [{**asdict(v), "word": v.word} for v in self.verdicts]}
-        (folder / f"{NAME}.json").write_text(json.dumps(_plain(raw), indent=1, ensure_ascii=False) + "\n", "utf-8")
+        (folder / f"{NAME}.json").write_text(json.dumps(plain(raw), indent=1, ensure_ascii=False) + "\n", "utf-8")
         (folder / f"{NAME}.md").write_text(self.markdown(), "utf-8")
         (folder / f"{NAME}.svg").write_text(svg(self._panels()), "utf-8")
 
@@ -68,18 +68,6 @@ class Report:
     def _panels(self) -> list[tuple[str, dict[str, dict[str, float]]]]:
         named = [("Ingress: messages a second", self.ingress), ("End to end: messages a second", self.end_to_end)]
         return [(title, _bars(samples)) for title, samples in named if samples]
-
-
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
-
-
-def shown(value: float) -> str:
-    """Three digits that count; nothing measured says so."""
-    if math.isnan(value):
-        return "-"
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
 def _verdict(verdict: Verdict) -> tuple[str, ...]:
@@ -127,12 +115,3 @@ def _grown(few: Cost, many: Cost, most: int = 8) -> str:
 
 def _code(query: str) -> str:
     return query[:160].replace("|", "\\|").replace("`", "'")
-
-
-def _plain(value: object) -> object:
-    """JSON has no NaN: what was not measured is null."""
-    if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
-    return None if isinstance(value, float) and math.isnan(value) else value

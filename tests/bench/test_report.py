@@ -12,8 +12,9 @@ import pytest
 
 from bench import end_to_end, ingress
 from bench.growth import Cost, Statement, shortened
-from bench.report import Report, shown
+from bench.report import Report
 from bench.sampling import QUICK, Sample
+from bench.tables import shown
 from bench.verdicts import of_end_to_end, of_growth, of_ingress
 
 

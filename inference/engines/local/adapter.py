@@ -10,6 +10,7 @@ from torch import Tensor
 
 from inference.engines.local import attention
 from inference.engines.local.attention import Step, UnknownAttention
+from inference.engines.local.backend import Backend, backend_for
 from inference.engines.local.kv import LayerShape
 
 _KNOWN_LAYERS = {"full_attention", "sliding_attention"}
@@ -17,21 +18,27 @@ _STRETCHED = {"dynamic", "longrope"}  # their angles depend on the longest seque
 
 
 class Adapter:
-    """Raises UnknownAttention for a model that only its own code may run; its attention is as before then."""
+    """Raises UnknownAttention for a model that only its own code may run; its attention is as before then.
 
-    def __init__(self, model: Any) -> None:
+    ``backend``: what computes on the model's device, if not what is best there.
+    """
+
+    def __init__(self, model: Any, backend: Backend | None = None) -> None:
         self._model = model
         self._config = model.config.get_text_config()
         self._is_part = self._config is not model.config  # of a model that sees, too
         self._has_axes = hasattr(getattr(model, "model", None), "get_rope_index")  # a position is time, height, width
         _check(model, self._config)
+        self.device: torch.device = model.device
         self._before = self._config._attn_implementation
         self._switch(attention.NAME)
         try:
             self.layers = self._tried_out()
         except UnknownAttention:
-            self.restore()
+            self._switch(self._before)
             raise
+        self.backend = backend or backend_for(self.device)
+        self._undo_fusing = self.backend.fuse(model)
 
     def forward(self, ids: Tensor, positions: Tensor, keep: Tensor, step: Step, **seen: Any) -> Tensor:
         """int64 [T], [T] or [3, T], [rows] -> logits [rows, vocabulary] of the tokens in ``keep``."""
@@ -49,6 +56,7 @@ class Adapter:
         return logits
 
     def restore(self) -> None:
+        self._undo_fusing()
         self._switch(self._before)
 
     def _switch(self, name: str) -> None:

@@ -11,13 +11,14 @@ import torch
 from inference.engines.local.adapter import Adapter, safe_context_tokens
 from inference.engines.local.attention import UnknownAttention
 from inference.engines.local.core import Core, PagedCore
+from inference.engines.local.graphs import Again, CudaGraphs, with_graphs
 from inference.engines.local.kv import KVCache
 from inference.engines.local.limits import PAGE_TOKENS, EngineLimits
 from inference.engines.local.memory import cache_bytes
 from inference.engines.local.model import LocalModel
 from inference.engines.local.pages import PagePool
 from inference.engines.local.plain import PlainCore
-from inference.engines.local.runner import Runner
+from inference.engines.local.runner import Runner, StepRunner
 from inference.engines.local.selftest import mismatch, references
 from inference.engines.local.sequence import Event, pages_for
 
@@ -67,13 +68,16 @@ class _Paged:
     def build(self) -> PagedCore:
         device, limits = self._loaded.device, self._limits
         cache = KVCache(self._adapter.layers, self._pages, self._loaded.model.dtype, device)
-        runner = Runner(
+        eager = Runner(
             self._adapter,
             cache,
             device,
             max_running=limits.max_running,
             max_pages=pages_for(self.context_tokens),
         )
+        runner: StepRunner = eager
+        if limits.graphs or (limits.graphs is None and device.type == "cuda"):
+            runner = with_graphs(eager, CudaGraphs() if device.type == "cuda" else Again(), limits.max_running)
         look_ahead = device.type == "cuda" if limits.look_ahead is None else limits.look_ahead
         return PagedCore(runner, PagePool(self._pages), limits, look_ahead=look_ahead)
 
@@ -83,6 +87,7 @@ def _page_count(loaded: LocalModel, adapter: Adapter, limits: EngineLimits, cont
     if limits.kv_cache_pages is not None:
         return limits.kv_cache_pages
     dtype: torch.dtype = loaded.model.dtype
-    page_bytes = PAGE_TOKENS * dtype.itemsize * sum(layer.numbers_per_token for layer in adapter.layers)
+    copies = 2 if loaded.device.type == "cpu" else 1  # there a mirror of the cache may fill up as well
+    page_bytes = copies * PAGE_TOKENS * dtype.itemsize * sum(layer.numbers_per_token for layer in adapter.layers)
     wanted = pages_for(context_tokens) * (limits.max_running + 1)  # one more: for what nobody holds, but may come back
     return max(1, min(wanted, cache_bytes(loaded.device, limits.kv_cache_bytes) // page_bytes))

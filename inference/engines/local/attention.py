@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface
 
 NAME = "clawd"
 
@@ -72,5 +72,6 @@ def _is_off(option: Any) -> bool:
     return option is None or option is False
 
 
+# No mask goes with it: which tokens see which, a Step knows by itself. transformers then builds none, and does not ask
+# the device whether the positions are those of one sequence, which would wait for it.
 AttentionInterface.register(NAME, clawd_attention)
-AttentionMaskInterface.register(NAME, lambda *args, **options: None)  # which tokens see which, a Step knows by itself

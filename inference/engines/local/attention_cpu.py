@@ -1,7 +1,8 @@
 """Attention on a CPU: SDPA over gathered pages. Works on every device, and is exact; it is fast on CPUs only.
 
 Rows of one token are computed together, by groups of similar length, so that one long talk does not make every short
-one as expensive. The heads that share a key head stand in as its queries: no key is copied for each of them.
+one as expensive; long ones by themselves, over a copy in which their keys are side by side (``mirror``). The heads that
+share a key head stand in as its queries: no key is copied for each of them.
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ from torch.nn.functional import scaled_dot_product_attention, softmax
 from inference.engines.local.batch import Batch, Chunk
 from inference.engines.local.kv import KVCache
 from inference.engines.local.limits import PAGE_TOKENS
+from inference.engines.local.mirror import Mirror, Region
 
 Window = int | None
+
+_GROUPED_PAGES = 6  # up to so many, gathering a group costs less than calling for each row
 
 
 @dataclass(slots=True)
@@ -25,7 +29,7 @@ class Group:
 
     first: int
     last: int
-    table: Tensor  # int64 [rows, pages]
+    table: Tensor  # int32 [rows, pages]
     lengths: Tensor  # int64 [rows], the new token included
     masks: dict[Window, Tensor | None] = field(default_factory=dict)
 
@@ -45,13 +49,14 @@ class Group:
 
 
 class CpuStep:
-    """One step of one batch."""
+    """One step of one batch. ``without_singles``: another computes its rows of one token."""
 
-    def __init__(self, cache: KVCache, batch: Batch) -> None:
+    def __init__(self, cache: KVCache, batch: Batch, *, without_singles: bool = False) -> None:
         self._cache = cache
         self._places = batch.places
-        self._singles = batch.single_count
-        self._groups = _groups(batch)
+        self._mirrored = None if without_singles else mirrored(cache, batch)
+        grouped = self._mirrored.first if self._mirrored else batch.single_count
+        self._groups = [] if without_singles else _groups(batch, grouped)
         self._chunks = batch.chunks
         self._chunk_masks: dict[tuple[int, Window], Tensor | None] = {}
 
@@ -71,16 +76,33 @@ class CpuStep:
             self._single(layer, group, query[:, group.first : group.last], sliding_window, scaling, softcap)
             for group in self._groups
         ]
+        if self._mirrored is not None:
+            parts.append(self._mirrored.attend(layer, query, key, value, sliding_window, scaling, softcap))
+        parts += self.chunks(layer, query, key, value, sliding_window, scaling, softcap)
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+    def chunks(
+        self,
+        layer: int,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        window: Window,
+        scaling: float,
+        softcap: float | None,
+    ) -> list[Tensor]:
+        """What the prompts' tokens get: for each chunk [count, heads, size]. Their keys are in the cache by now."""
+        parts = []
         for at, chunk in enumerate(self._chunks):
             part = slice(chunk.first, chunk.first + chunk.count)
             if chunk.start == 0:
                 keys, values = key[None, :, part], value[None, :, part]
             else:
                 keys, values = (kv[:, :, : chunk.length] for kv in self._cache.read(layer, chunk.table))
-            mask = self._chunk_mask(at, chunk, sliding_window, query.dtype)
+            mask = self._chunk_mask(at, chunk, window, query.dtype)
             out = _attention(query[None, :, part], keys, values, mask, scaling, softcap, is_causal=mask is None)
             parts.append(out[0].transpose(0, 1))
-        return torch.cat(parts) if len(parts) > 1 else parts[0]
+        return parts
 
     def _single(
         self, layer: int, group: Group, query: Tensor, window: Window, scaling: float, softcap: float | None
@@ -101,10 +123,66 @@ class CpuStep:
         return self._chunk_masks[at, window]
 
 
-def _groups(batch: Batch) -> list[Group]:
-    """The rows come sorted by length."""
+class Mirrored:
+    """The last rows of a batch's single tokens, each computed by itself over keys that are side by side."""
+
+    def __init__(self, cache: KVCache, mirror: Mirror, batch: Batch, first: int, regions: list[Region]) -> None:
+        self._cache, self._mirror, self.first = cache, mirror, first
+        rows = batch.rows[first : batch.single_count]
+        self._rows = list(zip(rows, regions, strict=True))
+        self._fresh = [at for at, (row, region) in enumerate(self._rows) if region.held != row.start]
+        self._tables = {at: batch.table[first + at, : batch.page_counts[first + at]] for at in self._fresh}
+        self._places = torch.tensor([region.start + row.start for row, region in self._rows])
+        for row, region in self._rows:
+            region.held = row.start + 1
+
+    def attend(
+        self,
+        layer: int,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        window: Window,
+        scaling: float,
+        softcap: float | None,
+    ) -> Tensor:
+        """Of the whole batch; the new keys are in the cache by now. Returns [rows, heads, size]."""
+        mirror, part = self._mirror, slice(self.first, self.first + len(self._rows))
+        mirror.append(layer, self._places, key[:, part], value[:, part])
+        for at in self._fresh:
+            row, region = self._rows[at]
+            kv = (pages.index_select(0, self._tables[at]).flatten(0, 1) for pages in self._cache.of(layer))
+            mirror.fill(layer, region, *(tokens[: row.start + 1] for tokens in kv))
+        keys, values = mirror.keys[layer].transpose(1, 2), mirror.values[layer]
+        heads, kv_heads = query.shape[0], keys.shape[0]
+        asked = (query[:, part].transpose(0, 1) * scaling).reshape(len(self._rows), kv_heads, heads // kv_heads, -1)
+        out = []
+        for one, (row, region) in zip(asked.unbind(0), self._rows, strict=True):
+            end = region.start + row.start + 1
+            begin = region.start if window is None else max(region.start, end - window)
+            scores = torch.bmm(one, keys[:, :, begin:end])
+            if softcap is not None:
+                scores = softcap * torch.tanh(scores / softcap)
+            shares = softmax(scores, dim=-1, dtype=torch.float32).to(values.dtype)
+            out.append(torch.bmm(shares, values[:, begin:end]))
+        return torch.stack(out).reshape(len(out), heads, -1)
+
+
+def mirrored(cache: KVCache, batch: Batch) -> Mirrored | None:
+    """The rows that are long enough; None where there is none, or no room for all of them."""
+    if cache.mirror is None or not batch.rows:
+        return None
+    first = next((at for at, pages in enumerate(batch.page_counts) if pages > _GROUPED_PAGES), batch.single_count)
+    regions = [region for row in batch.rows[first : batch.single_count] if (region := cache.mirror.region(row))]
+    if not regions or len(regions) < batch.single_count - first:
+        return None
+    return Mirrored(cache, cache.mirror, batch, first, regions)
+
+
+def _groups(batch: Batch, count: int) -> list[Group]:
+    """The first rows of the batch; they come sorted by length."""
     groups, first = [], 0
-    pages = batch.page_counts
+    pages = batch.page_counts[:count]
     for at in range(1, len(pages) + 1):
         if at == len(pages) or pages[at] > 2 * pages[first]:
             table = batch.table[first:at, : pages[at - 1]]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from inference.engines.local.limits import PAGE_TOKENS
 from inference.engines.local.sequence import Row, Sequence
+from inference.engines.local.transfer import upload
 from inference.engines.local.vision import Picture
 
 
@@ -39,7 +40,7 @@ class Batch:
     places: Tensor  # int64 [T], page * page size + offset
     single_count: int
     page_counts: list[int]  # [S]
-    table: Tensor  # int64 [S, pages], filled up with 0
+    table: Tensor  # int32 [S, pages], filled up with 0
     lengths: Tensor  # int64 [S], the new token included
     chunks: list[Chunk]
     keep: list[int]  # the tokens after which one is sampled
@@ -52,14 +53,14 @@ class Tables:
     """The pages of all running sequences on the host, a row for each slot, so that a step copies and does not build."""
 
     def __init__(self, slots: int, pages: int) -> None:
-        self._pages: NDArray[np.int64] = np.zeros((slots, pages), dtype=np.int64)
+        self._pages: NDArray[np.int32] = np.zeros((slots, pages), dtype=np.int32)
         self._seen: list[list[int] | None] = [None] * slots
         self._counts = [0] * slots
 
-    def rows(self, sequences: Rows[Sequence], width: int) -> NDArray[np.int64]:
+    def rows(self, sequences: Rows[Sequence], width: int) -> NDArray[np.int32]:
         for sequence in sequences:
             self._follow(sequence)
-        chosen: NDArray[np.int64] = self._pages[[sequence.slot for sequence in sequences], :width]
+        chosen: NDArray[np.int32] = self._pages[[sequence.slot for sequence in sequences], :width]
         return chosen
 
     def _follow(self, sequence: Sequence) -> None:
@@ -94,13 +95,13 @@ def make_batch(plan: list[Row], tables: Tables, device: torch.device) -> Batch:
     table = tables.rows([row.sequence for row in singles], max(counts, default=0))
     return Batch(
         rows=rows,
-        ids=torch.tensor(ids, device=device),
-        positions=torch.tensor(positions, device=device),
-        places=torch.tensor(places, device=device),
+        ids=upload(ids, device),
+        positions=upload(positions, device),
+        places=upload(places, device),
         single_count=len(singles),
         page_counts=counts,
-        table=torch.from_numpy(table).to(device),
-        lengths=torch.tensor([row.start + 1 for row in singles], dtype=torch.int64, device=device),
+        table=upload(torch.from_numpy(table), device),
+        lengths=upload([row.start + 1 for row in singles], device),
         chunks=_chunks(rows, len(singles), device),
         keep=keep,
         sampled=[row.sequence for row in rows if row.samples],
@@ -112,7 +113,8 @@ def make_batch(plan: list[Row], tables: Tables, device: torch.device) -> Batch:
 def _chunks(rows: list[Row], first: int, device: torch.device) -> list[Chunk]:
     chunks = []
     for row in rows[first:]:
-        table = torch.tensor([row.sequence.pages[: -(-(row.start + row.count) // PAGE_TOKENS)]], device=device)
+        pages = row.sequence.pages[: -(-(row.start + row.count) // PAGE_TOKENS)]
+        table = upload(pages, device)[None]
         chunks.append(Chunk(first, row.count, row.start, table))
         first += row.count
     return chunks

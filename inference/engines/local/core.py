@@ -11,7 +11,7 @@ from typing import Protocol
 
 from inference.engines.local.limits import EngineLimits
 from inference.engines.local.pages import PagePool
-from inference.engines.local.runner import Launched, Runner
+from inference.engines.local.runner import Launched, StepRunner
 from inference.engines.local.sampling import NO_NUMBERS
 from inference.engines.local.scheduler import Scheduler
 from inference.engines.local.sequence import Event, Row, Sequence
@@ -45,15 +45,17 @@ class ModelBroken(Exception):
 class PagedCore:
     """``look_ahead``: launch a step before the tokens of the last one are known, where launching costs no waiting."""
 
-    def __init__(self, runner: Runner, pool: PagePool, limits: EngineLimits, *, look_ahead: bool) -> None:
+    def __init__(self, runner: StepRunner, pool: PagePool, limits: EngineLimits, *, look_ahead: bool) -> None:
         self.pool = pool
         self.scheduler = Scheduler(pool, limits)
         self.steps = 0
-        self.host_s = 0.0  # of the last step: planning and accounting
-        self._runner = runner
+        self.host_s = 0.0  # of the last step: what is not the model's
+        self.runner = runner
         self._look_ahead = look_ahead
         self._pending: Launched | None = None
         self._failed_steps = 0
+        self._last_done_at = 0.0
+        self._waited_s = 0.0  # for the device, in the last step
 
     @property
     def has_work(self) -> bool:
@@ -72,6 +74,7 @@ class PagedCore:
 
     def step(self) -> list[Event]:
         began_at = time.monotonic()
+        self._waited_s = 0.0
         events = self.scheduler.sweep(began_at)
         plan = self.scheduler.plan(began_at)
         planned_at = time.monotonic()
@@ -82,11 +85,17 @@ class PagedCore:
             return events + self._absorbed(self._swapped(None)) + self._one_by_one(plan)
         launched_at = time.monotonic()
         events += self._absorbed(self._swapped(launched) if self._look_ahead else launched)
-        self.host_s = time.monotonic() - launched_at + planned_at - began_at
+        ended_at = time.monotonic()
+        if self._look_ahead:  # the launch is the host's work, and what is waited for is the model's
+            self.host_s = ended_at - began_at - self._waited_s
+        else:
+            self.host_s = ended_at - launched_at + planned_at - began_at
         return events
 
     def _launched(self, plan: list[Row]) -> Launched:
-        launched = self._runner.launch(plan)
+        began_at = time.monotonic()
+        launched = self.runner.launch(plan)
+        launched.began_at = began_at
         self.scheduler.advance(plan)
         self.steps += 1
         self._failed_steps = 0
@@ -99,16 +108,27 @@ class PagedCore:
     def _absorbed(self, done: Launched | None) -> list[Event]:
         if done is None:
             return []
+        asked_at = time.monotonic()
         ids = done.ids()
+        self._waited_s = time.monotonic() - asked_at
+        self._note_time(done)
         self.scheduler.share(done.plan)  # before anything ends: what ends keeps its pages no longer
         for sequence, token in zip(done.sampled, ids, strict=True):
             if token == NO_NUMBERS:
                 self._clean(sequence)
         return self.scheduler.absorb(done.sampled, ids)
 
+    def _note_time(self, done: Launched) -> None:
+        """Steps run one after the other: this one began when it was launched, or when the one before was done."""
+        now = time.monotonic()
+        prompts = [row.count for row in done.plan if not (row.count == 1 and row.samples)]
+        step_s = now - max(self._last_done_at, done.began_at)
+        self._last_done_at = now
+        self.scheduler.budget.note(step_s, sum(prompts), others_waited=len(prompts) < len(done.plan))
+
     def _clean(self, sequence: Sequence) -> None:
         if own := self.pool.forget(sequence):
-            self._runner.scrub(own)
+            self.runner.scrub(own)
 
     def _one_by_one(self, plan: list[Row]) -> list[Event]:
         """A step that failed for want of memory may do in parts; one that a request breaks fails that one alone."""

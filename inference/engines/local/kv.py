@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from inference.engines.local.limits import PAGE_TOKENS
+from inference.engines.local.mirror import Mirror
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,10 @@ class KVCache:
 
         self.keys = [zeros(layer, layer.key_size) for layer in layers]
         self.values = [zeros(layer, layer.value_size) for layer in layers]
+        self.mirror = Mirror(self.keys, self.values) if device.type == "cpu" else None
+
+    def of(self, layer: int) -> tuple[Tensor, Tensor]:
+        return self.keys[layer], self.values[layer]
 
     def write(self, layer: int, places: Tensor, key: Tensor, value: Tensor) -> None:
         """``key``, ``value``: [tokens, kv heads, size]; ``places``: int64 [tokens], page * page size + offset."""
@@ -44,7 +49,7 @@ class KVCache:
         self.values[layer].flatten(0, 1).index_copy_(0, places, value)
 
     def read(self, layer: int, table: Tensor) -> tuple[Tensor, Tensor]:
-        """int64 [rows, pages] -> two [rows, kv heads, pages * page size, size]; a copy."""
+        """int [rows, pages] -> two [rows, kv heads, pages * page size, size]; a copy."""
         return _gathered(self.keys[layer], table), _gathered(self.values[layer], table)
 
     def scrub(self, pages: Sequence[int]) -> None:

@@ -16,6 +16,8 @@ class EngineLimits:
     max_context_tokens: int | None = None
     kv_cache_bytes: int | None = None
     kv_cache_pages: int | None = None  # exactly so many, whatever they weigh
-    prefill_tokens: int = 512  # of prompts, in one step
+    prefill_tokens: int = 512  # of prompts, at most, in one step
+    step_goal_s: float = 0.05  # a step with prompts in it should not hold up the others for longer
     jump_ahead_s: float = 2.0  # a prompt that waited longer lets no shorter one pass
     look_ahead: bool | None = None  # plan a step before the last one's tokens are known; None: on a GPU
+    graphs: bool | None = None  # record steps of single tokens and repeat them; None: on a GPU

@@ -15,6 +15,7 @@ def cache_bytes(device: torch.device, told: int | None) -> int:
     if told is not None:
         return told
     if device.type == "cuda":
+        torch.cuda.empty_cache()  # what torch holds in reserve counts as taken
         free, _ = torch.cuda.mem_get_info(device)
         return int(free * _GPU_SHARE)
     return min(_CPU_BYTES, int(_free_bytes() * _CPU_SHARE))

@@ -2,78 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from inference.engines.local.adapter import Adapter
-from inference.engines.local.attention import Step
-from inference.engines.local.attention_cpu import CpuStep
 from inference.engines.local.batch import Batch, Tables, make_batch
 from inference.engines.local.kv import KVCache
 from inference.engines.local.sampling import choices_of, sample
 from inference.engines.local.sequence import Row, Sequence
+from inference.engines.local.transfer import Download, upload
 
-StepMaker = Callable[[KVCache, Batch], Step]
 
-
-@dataclass(frozen=True, slots=True)
 class Launched:
     """A step under way. ``ids`` waits for it."""
 
-    plan: list[Row]
-    sampled: list[Sequence]
-    ids_on_device: Tensor
+    def __init__(self, plan: list[Row], sampled: list[Sequence], ids: Tensor) -> None:
+        self.plan = plan
+        self.sampled = sampled
+        self.began_at = 0.0  # as the core tells
+        self._ids = Download(ids)
 
     def ids(self) -> list[int]:
-        found: list[int] = self.ids_on_device.tolist()
-        return found
+        return self._ids.wait()
+
+
+class StepRunner(Protocol):
+    """What a core needs."""
+
+    def launch(self, plan: list[Row]) -> Launched: ...
+    def scrub(self, pages: list[int]) -> None: ...
 
 
 class Runner:
     """``max_pages`` is how many pages one sequence can have."""
 
     def __init__(
-        self, adapter: Adapter, cache: KVCache, device: torch.device, *, max_running: int, max_pages: int
+        self,
+        adapter: Adapter,
+        cache: KVCache,
+        device: torch.device,
+        *,
+        max_running: int,
+        max_pages: int,
     ) -> None:
-        self._adapter = adapter
-        self._cache = cache
-        self._device = device
-        self._tables = Tables(max_running, max_pages)
-        self._last_ids = torch.zeros(max_running, dtype=torch.int64, device=device)  # by slot
-        self._make_step = step_maker(device)
+        self.adapter = adapter
+        self.cache = cache
+        self.device = device
+        self.max_pages = max_pages
+        self.tables = Tables(max_running, max_pages)
+        self.spare_slot = max_running
+        self.last_ids = torch.zeros(max_running + 1, dtype=torch.int64, device=device)  # by slot
+        self.backend = adapter.backend
 
     @torch.inference_mode()
     def launch(self, plan: list[Row]) -> Launched:
         """Start to compute a plan. Changes nothing but the pages and slots of its sequences, so it can be repeated."""
-        batch = make_batch(plan, self._tables, self._device)
+        batch = make_batch(plan, self.tables, self.device)
         ids = self._sampled(self._logits(batch), batch)
         return Launched(plan, batch.sampled, ids)
 
     def scrub(self, pages: list[int]) -> None:
-        self._cache.scrub(pages)
+        self.cache.scrub(pages)
 
     def _logits(self, batch: Batch) -> Tensor:
         ids = batch.ids
         if batch.unknown:
             slots = [row.sequence.slot for row in batch.rows if row.start == len(row.sequence.tokens)]
-            ids[batch.unknown] = self._last_ids[slots].clamp(min=0)
-        keep = torch.tensor(batch.keep, dtype=torch.int64, device=self._device)
-        step = self._make_step(self._cache, batch)
+            known = self.last_ids[upload(slots, self.device)].clamp(min=0)
+            ids.index_copy_(0, upload(batch.unknown, self.device), known)
+        keep = upload(batch.keep, self.device)
+        step = self.backend.make_step(self.cache, batch)
         if batch.picture is None:
-            return self._adapter.forward(ids, batch.positions, keep, step)
-        positions, seen = batch.picture.for_tokens(len(ids), self._device)
-        return self._adapter.forward(ids, positions, keep, step, **seen)
+            return self.adapter.forward(ids, batch.positions, keep, step)
+        positions, seen = batch.picture.for_tokens(len(ids), self.device)
+        return self.adapter.forward(ids, positions, keep, step, **seen)
 
     def _sampled(self, logits: Tensor, batch: Batch) -> Tensor:
-        ids = sample(logits, choices_of(batch.sampled, self._device))
+        ids = sample(logits, choices_of(batch.sampled, self.device), self.backend.pick)
         if batch.sampled:
-            self._last_ids[[sequence.slot for sequence in batch.sampled]] = ids
+            slots = upload([sequence.slot for sequence in batch.sampled], self.device)
+            self.last_ids.index_copy_(0, slots, ids)
         return ids
-
-
-def step_maker(device: torch.device) -> StepMaker:
-    """Which attention computes a step on this device."""
-    return CpuStep

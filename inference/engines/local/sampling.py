@@ -6,6 +6,7 @@ generator that others draw from too. So a seed repeats an answer whatever else r
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from inference.engines.local.sequence import Sequence
+from inference.engines.local.transfer import upload
 
 CANDIDATES = 256  # of the vocabulary; what comes after them is never sampled
 NO_NUMBERS = -1  # the id of a row whose logits are not finite
@@ -35,33 +37,37 @@ def choices_of(sequences: Rows[Sequence], device: torch.device) -> Choices | Non
     if not any(sampling.temperature for sampling in chosen):
         return None
     return Choices(
-        temperature=torch.tensor([s.temperature for s in chosen], device=device),
-        top_p=torch.tensor([s.top_p for s in chosen], device=device),
-        top_k=torch.tensor([s.top_k or CANDIDATES for s in chosen], device=device),
-        seed=torch.tensor([s.seed for s in chosen], device=device),
-        place=torch.tensor([len(s.tokens) + s.in_flight for s in sequences], device=device),
+        temperature=upload([s.temperature for s in chosen], device, torch.float32),
+        top_p=upload([s.top_p for s in chosen], device, torch.float32),
+        top_k=upload([s.top_k or CANDIDATES for s in chosen], device),
+        seed=upload([s.seed for s in chosen], device),
+        place=upload([len(s.tokens) + s.in_flight for s in sequences], device),
     )
 
 
-def sample(logits: Tensor, choices: Choices | None) -> Tensor:
-    """[rows, vocabulary] -> int64 [rows]."""
-    highest, ids = logits.max(dim=-1)
-    if choices is not None:
-        ids = torch.where(choices.temperature > 0, _drawn(logits, choices), ids)
-    return torch.where(torch.isfinite(highest), ids, NO_NUMBERS)
-
-
-def _drawn(logits: Tensor, choices: Choices) -> Tensor:
-    candidates, ids = logits.float().topk(min(CANDIDATES, logits.shape[-1]), dim=-1)
-    rank = torch.arange(candidates.shape[-1], device=logits.device)
+def pick(candidates: Tensor, choices: Choices) -> Tensor:
+    """Draw one of the candidates in each row: float32 [rows, candidates], the likeliest first -> int64 [rows]."""
+    rank = torch.arange(candidates.shape[-1], device=candidates.device)
     candidates = candidates.masked_fill(rank >= choices.top_k[:, None], -torch.inf)
     chances = (candidates / choices.temperature.clamp(min=1e-4)[:, None]).softmax(dim=-1)
     before = chances.cumsum(dim=-1) - chances
     chances = chances.masked_fill(before >= choices.top_p[:, None], 0)
     sums = chances.cumsum(dim=-1)
     drawn = uniform(choices.seed, choices.place)[:, None] * sums[:, -1:]
-    at = (sums <= drawn).sum(dim=-1, keepdim=True).clamp(max=candidates.shape[-1] - 1)
-    return ids.gather(1, at)[:, 0]
+    return (sums <= drawn).sum(dim=-1).clamp(max=candidates.shape[-1] - 1)
+
+
+Pick = Callable[[Tensor, Choices], Tensor]
+
+
+def sample(logits: Tensor, choices: Choices | None, pick: Pick = pick) -> Tensor:
+    """[rows, vocabulary] -> int64 [rows]."""
+    highest, ids = logits.max(dim=-1)
+    if choices is not None:
+        candidates, known_as = logits.float().topk(min(CANDIDATES, logits.shape[-1]), dim=-1)
+        drawn = known_as.gather(1, pick(candidates, choices)[:, None])[:, 0]
+        ids = torch.where(choices.temperature > 0, drawn, ids)
+    return torch.where(torch.isfinite(highest), ids, NO_NUMBERS)
 
 
 def uniform(seed: Tensor, place: Tensor) -> Tensor:

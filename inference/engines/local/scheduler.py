@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from itertools import chain, islice
 
+from inference.engines.local.budget import PrefillBudget
 from inference.engines.local.limits import PAGE_TOKENS, EngineLimits
 from inference.engines.local.pages import PagePool
 from inference.engines.local.sequence import Event, Row, Sequence, pages_for
@@ -26,6 +27,7 @@ class Scheduler:
         self.running: list[Sequence] = []  # in the order in which they are served
         self.preemptions = 0
         self.prefix_hit_tokens = 0
+        self.budget = PrefillBudget(limits.prefill_tokens, limits.step_goal_s)
         self._pool = pool
         self._limits = limits
         self._has_shown = False  # the last step was a picture's
@@ -101,7 +103,7 @@ class Scheduler:
         if not self._has_shown and (row := self._picture(now)):
             self._has_shown = True
             return [row]
-        rows = singles + self._prompts(now, self._limits.prefill_tokens)
+        rows = singles + self._prompts(now, self.budget.tokens(others_wait=bool(singles)))
         is_pictures_turn = self._has_shown and not rows
         self._has_shown = False
         return self._rows(now) if is_pictures_turn else rows

@@ -88,7 +88,7 @@ class Plain:
         """A shorter answer is the beginning of a longer one."""
         known = self._found.get(tuple(prompt), [])
         if len(known) < max_new_tokens and not (known and known[-1] in self.loaded.end_ids):
-            ids = torch.tensor([prompt])
+            ids = torch.tensor([prompt], device=self.loaded.device)
             out = self.loaded.model.generate(
                 ids,
                 attention_mask=torch.ones_like(ids),
