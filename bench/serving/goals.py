@@ -38,14 +38,17 @@ class Ratio:
 
     value: float
     spread: float
+    rounds: int
 
     @property
     def is_steady(self) -> bool:
-        return self.spread <= STEADY
+        return self.rounds > 1 and self.spread <= STEADY
 
     def __str__(self) -> str:
         if math.isnan(self.value):
             return "not measured"
+        if self.rounds == 1:
+            return f"{self.value:.1f}x in the only round: too few to judge by"
         if not self.is_steady:
             return f"no ratio: our own runs differ by {self.spread:.0%}"
         return f"{self.value:.1f}x"
@@ -55,10 +58,10 @@ def ratio(rounds: Sequence[Sequence[Run]], other: str, figure: str) -> Ratio:
     """``figure`` is the name of a rate, or ``whole``: the mean time of an answer, theirs to ours."""
     pairs = [(runs[0], run) for runs in rounds for run in runs[1:] if run.contestant == other]
     if not pairs:
-        return Ratio(math.nan, math.nan)
+        return Ratio(math.nan, math.nan, 0)
     values = [_figure(ours, figure) / _figure(theirs, figure) for ours, theirs in pairs]
     own = [_figure(ours, figure) for ours, _ in pairs]
-    return Ratio(median(values), max(own) / min(own) - 1)
+    return Ratio(median(values), max(own) / min(own) - 1, len(own))
 
 
 def _figure(run: Run, name: str) -> float:

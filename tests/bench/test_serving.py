@@ -74,6 +74,7 @@ def test_an_open_loop_asks_at_its_rate(variation):
 def test_no_ratio_where_our_own_runs_are_apart():
     assert str(goals.ratio(rounds((100, 10), (105, 10)), "plain generate", goals.CPU_RATE)) == "10.2x"
     assert "our own runs differ by 20%" in str(goals.ratio(rounds((100, 10), (120, 10)), "plain generate", goals.RATE))
+    assert "too few" in str(goals.ratio(rounds((100, 10)), "plain generate", goals.RATE))
     assert str(goals.ratio([], "plain generate", goals.RATE)) == "not measured"
 
 
