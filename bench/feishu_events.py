@@ -214,7 +214,9 @@ def main(words: list[str]) -> None:
     given = _arguments(words)
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     command = " ".join(["python -m bench.feishu_events", *(w for w in words if w in ("--quick", "--no-sdk"))])
-    report = Report(command, now, machine.bare_facts("cryptography"), len(request().body), 500 if given.quick else 5_000)
+    report = Report(
+        command, now, machine.bare_facts("cryptography"), len(request().body), 500 if given.quick else 5_000
+    )
     rounds = 3 if given.quick else 9
     if given.no_sdk:
         measure(report, None, rounds)

@@ -49,4 +49,4 @@ def unreadable(problem: str, name: str) -> str:
         return _("About what you sent: %(reason)s") % {"reason": reason}
     if not name:
         return _("I could not read the file: %(reason)s") % {"reason": reason}
-    return _("I could not read \u201c%(name)s\u201d: %(reason)s") % {"name": name, "reason": reason}
+    return _("I could not read “%(name)s”: %(reason)s") % {"name": name, "reason": reason}
