@@ -23,8 +23,8 @@ import psycopg
 
 from bench import machine
 from bench.processes import ROOT
-from bench.report import shown, table
 from bench.stores import postgres
+from bench.tables import shown, table
 from scripts import servers
 
 NAME = "audit"

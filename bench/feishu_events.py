@@ -25,7 +25,7 @@ from typing import Any, Final
 from bench import machine
 from bench.figures import middle
 from bench.processes import ROOT
-from bench.report import table
+from bench.tables import table
 from integrations.base import Credentials, IncomingMessage, WebhookRequest
 from integrations.feishu import crypto, events, opening
 

@@ -21,9 +21,10 @@ from django_celery_beat.models import IntervalSchedule, PeriodicTask
 from rest_framework.test import APIClient
 
 from bots import doorbell
-from bots.models import Message
+from bots.models import Chat, Message
 from clawdbot_site.security.models import ApiClient, IPRule, Team
 from clawdbot_site.security.models.clients import ALL_SCOPES
+from inference.models import LanguageModel, ModelKey
 from integrations import credential_check
 from monitoring import audit
 from monitoring.admin import AuditedModelAdmin
@@ -136,8 +137,8 @@ def client_row() -> ApiClient:
     return ApiClient.objects.create_key(name="other", scopes=["chat"])[0]
 
 
-def at(path: str, key: Any, **body: Any) -> tuple[str, dict[str, Any]]:
-    return f"{API}{path}/{key}/", body
+def at(path: str, pk: Any, /, **body: Any) -> tuple[str, dict[str, Any]]:
+    return f"{API}{path}/{pk}/", body
 
 
 def bot_fields() -> dict[str, Any]:
@@ -148,6 +149,27 @@ def endpoint_fields() -> dict[str, Any]:
     return {"bot": factories.bot().slug, "credential": str(factories.credential().pk)}
 
 
+def chat() -> Chat:
+    return Chat.objects.create(endpoint=factories.endpoint(), chat_id="oc_1", name="Sales")
+
+
+def chat_fields() -> dict[str, Any]:
+    return {"endpoint": str(factories.endpoint().pk), "chat_id": "oc_2", "name": "Support", "group_policy": "all"}
+
+
+def service_model() -> LanguageModel:
+    return factories.model(engine="openai", base_url="https://llm.example.com/v1", model="m", api_key="sk-1")
+
+
+def model_key() -> ModelKey:
+    return ModelKey.objects.create(model=service_model(), key="sk-2")
+
+
+ROBOT = {
+    "name": "Alerts",
+    "platform": "dingtalk",
+    "webhook_url": "https://oapi.dingtalk.com/robot/send?access_token=exampletoken0123456789",
+}
 UUID, PK = "(?P<pk>[0-9a-fA-F-]{32,36})", "(?P<pk>[^/.]+)"
 RULE = {"action": "block", "network": "203.0.113.0/24", "scope": "site"}
 CLIENT = {"name": "crm", "scopes": ["chat"]}
@@ -202,6 +224,35 @@ CASES: dict[str, Case] = {
     f"PATCH api-clients/{PK}/": Case(lambda: at("api-clients", client_row().pk, name="x"), "apiclient.changed"),
     f"DELETE api-clients/{PK}/": Case(lambda: at("api-clients", client_row().pk), "apiclient.revoked"),
 }
+CASES |= {
+    "POST chats/": Case(lambda: (f"{API}chats/", chat_fields()), "chat.created"),
+    f"PUT chats/{UUID}/": Case(lambda: at("chats", chat().pk, **chat_fields()), "chat.changed"),
+    f"PATCH chats/{UUID}/": Case(lambda: at("chats", chat().pk, name="x"), "chat.changed"),
+    f"DELETE chats/{UUID}/": Case(lambda: at("chats", chat().pk), "chat.deleted"),
+    "POST group-robots/": Case(lambda: (f"{API}group-robots/", ROBOT), "grouprobot.created"),
+    f"PUT group-robots/{UUID}/": Case(
+        lambda: at("group-robots", factories.group_robot().pk, **ROBOT), "grouprobot.changed"
+    ),
+    f"PATCH group-robots/{UUID}/": Case(
+        lambda: at("group-robots", factories.group_robot().pk, name="x"), "grouprobot.changed"
+    ),
+    f"DELETE group-robots/{UUID}/": Case(lambda: at("group-robots", factories.group_robot().pk), "grouprobot.deleted"),
+    "POST model-keys/": Case(
+        lambda: (f"{API}model-keys/", {"model": service_model().name, "key": "sk-2"}), "modelkey.created"
+    ),
+    f"PUT model-keys/{UUID}/": Case(
+        lambda: at("model-keys", (row := model_key()).pk, model=row.model.name, key="sk-3"), "modelkey.changed"
+    ),
+    f"PATCH model-keys/{UUID}/": Case(lambda: at("model-keys", model_key().pk, is_enabled=False), "modelkey.changed"),
+    f"DELETE model-keys/{UUID}/": Case(lambda: at("model-keys", model_key().pk), "modelkey.deleted"),
+    f"POST models/{UUID}/check/": Case(
+        lambda: (f"{API}models/{factories.model().pk}/check/", {}), "languagemodel.checked"
+    ),
+    f"POST models/{UUID}/accept-files/": Case(
+        lambda: (f"{API}models/{factories.model().pk}/accept-files/", {}), "languagemodel.files_accepted"
+    ),
+}
+SENT = {f"POST group-robots/{UUID}/push/"}  # needs a platform: tests/bots/api/test_group_robots.py
 TOKENS = {"POST auth/token/", "POST auth/token/refresh/", "POST auth/token/revoke/"}
 
 
@@ -232,7 +283,7 @@ def named(method: str, route: str) -> str:
 
 
 def test_every_address_that_changes_something_is_in_the_table():
-    assert {named(*one) for one in routes()} == {*CASES, *QUESTIONS, *TOKENS}
+    assert {named(*one) for one in routes()} == {*CASES, *QUESTIONS, *TOKENS, *SENT}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -286,6 +337,8 @@ ROWS: dict[str, Row] = {
     "security.iprule": rule,
     "security.apiclient": client_row,
     "inference.languagemodel": factories.model,
+    "integrations.grouprobot": factories.group_robot,
+    "bots.chat": chat,
     "integrations.platformcredential": lambda: factories.credential(base_url="http://127.0.0.1:9"),
     "bots.endpoint": factories.endpoint,
     "bots.bot": lambda: factories.bot(is_enabled=True),
@@ -304,6 +357,7 @@ NEEDS_ANOTHER_STATE: dict[tuple[str, str], Callable[[], Any]] = {
     ("bots.message", "send_again"): lambda: unconfirmed(),
 }
 READ_ONLY = {"monitoring.auditlog", "monitoring.alert", "security.signingkey", "bots.conversation"}
+READ_ONLY |= {"bots.feedback", "bots.modelusage"}
 
 
 def unconfirmed() -> Message:

@@ -19,6 +19,7 @@ from bots.api.words import WordsField
 from integrations import group_robots
 from integrations.errors import OutcomeUnknown, PlatformError
 from integrations.models import GroupRobot
+from monitoring import audit
 
 
 class GroupRobotSerializer(serializers.ModelSerializer[GroupRobot]):
@@ -117,7 +118,14 @@ class GroupRobotViewSet(ResourceViewSet):
         try:
             group_robots.notify(robot, title, text, is_markdown="markdown" in said)
         except OutcomeUnknown as problem:
+            _record(robot, "unknown")
             return Response({"outcome": "unknown", "detail": str(problem)}, status=202)
         except PlatformError as problem:
+            _record(robot, "refused")
             raise Refused(problem) from problem
+        _record(robot, "sent")
         return Response({"outcome": "sent", "detail": ""})
+
+
+def _record(robot: GroupRobot, outcome: str) -> None:
+    audit.record("grouprobot.pushed", target=robot, changes={"outcome": outcome})

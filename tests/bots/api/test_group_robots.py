@@ -10,6 +10,7 @@ import pytest
 from clawdbot_site.security.key_ring import fingerprint
 from integrations import breaker, pacing
 from integrations.models import GroupRobot
+from monitoring.models import AuditLog
 from tests import factories
 from tests.integrations.dingtalk.fake_dingtalk import CUT_AFTER, ROBOT, FakeDingTalk
 
@@ -94,6 +95,7 @@ def test_push_is_in_the_group_when_it_answers(client_with, push_path, dingtalk, 
     assert (response.status_code, response.json()) == (200, {"outcome": "sent", "detail": ""})
     assert dingtalk.seen == [("robot", seen)]
     assert dingtalk.calls[-1][1]["msgtype"] == next(iter(words))
+    assert AuditLog.objects.get(action="grouprobot.pushed").changes == {"outcome": "sent"}
 
 
 def test_push_needs_its_own_scope(client_with, push_path, dingtalk):
