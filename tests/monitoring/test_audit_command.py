@@ -11,8 +11,9 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
 
+from clawdbot_site.security import encryption, key_ring
 from monitoring import audit, metrics, sealer, signing, sinks, triggers
-from monitoring.models import AuditCheckpoint, AuditLog
+from monitoring.models import AuditCheckpoint, AuditKey, AuditLog
 
 pytestmark = pytest.mark.django_db
 
@@ -168,3 +169,24 @@ def test_nothing_is_signed_before_an_old_log_is_sealed_whole(monkeypatch):
 
     sealer.run()
     assert AuditCheckpoint.objects.get().sequence == 5
+
+
+def test_the_private_key_follows_a_rotation_of_the_data_key():
+    before = signing.signer().fingerprint
+    new = key_ring.rotate()
+    key_ring.forget()
+
+    assert signing.signer().fingerprint == before
+    assert encryption.key_id_of(bytes(AuditKey.objects.get().private)) == new.key_id
+
+
+def test_the_private_key_is_nowhere_in_clear_and_opens_for_its_own_row_only():
+    private = signing.signer().private.private_bytes_raw()
+    row = AuditKey.objects.get()
+    assert private.hex().encode() not in bytes(row.private)
+    assert private not in bytes(row.private)
+
+    AuditKey.objects.update(is_current=False)
+    AuditKey.objects.create(private=row.private, public=row.public, fingerprint="0" * 64)
+    with pytest.raises(encryption.DecryptionError):
+        signing.signer()
