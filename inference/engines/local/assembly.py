@@ -64,6 +64,8 @@ class _Paged:
         self._loaded, self._adapter, self._limits = loaded, adapter, limits
         self._pages = _page_count(loaded, adapter, limits, context_tokens)
         self.context_tokens = min(context_tokens, self._pages * PAGE_TOKENS)
+        if self.context_tokens < context_tokens:
+            logger.warning("little memory: the model's context is cut", extra={"context_tokens": self.context_tokens})
 
     def build(self) -> PagedCore:
         device, limits = self._loaded.device, self._limits

@@ -106,7 +106,7 @@ def test_a_long_talk_goes_on_as_fast_as_it_began(tokenizer):
             tokenizer,
             num_hidden_layers=4,
             hidden_size=256,
-            intermediate_size=4096,
+            intermediate_size=3072,
             max_position_embeddings=4096,
         )
     )

@@ -99,8 +99,9 @@ def check(bench: Bench, left: dict[Sequence, bool]) -> None:
     assert bench.core.running == bench.core.waiting == []
 
 
-@pytest.mark.parametrize("look_ahead", [False, True])
-@pytest.mark.parametrize("name", tiny.ARCHITECTURES)
+@pytest.mark.parametrize(
+    ("name", "look_ahead"), [*((name, False) for name in tiny.ARCHITECTURES), ("qwen3", True), ("gemma3", True)]
+)
 def test_mixed_requests_get_the_tokens_of_generate(name, look_ahead, tokenizer):
     running = bench(name, tokenizer, replace(TIGHT, look_ahead=look_ahead))
 
@@ -221,3 +222,19 @@ def test_a_step_without_memory_is_tried_in_parts(tokenizer):
     assert {s.prompt_tokens > 40 for s in failed} <= {True}
     assert 0 < len(failed) < 6
     check(running, {s: cancelled for s, cancelled in left.items() if s not in failed})
+
+
+def test_a_context_that_memory_cannot_hold_is_cut_and_said(tokenizer, caplog):
+    loaded = tiny.make("llama", tokenizer)
+    token_bytes = 2 * 2 * 2 * 16 * 4  # layers, keys and values, heads, size, float32
+
+    assembly = assemble(loaded, EngineLimits(kv_cache_bytes=20 * 16 * token_bytes + 100))
+
+    assert assembly.context_tokens == 320
+    assert [record.context_tokens for record in caplog.records] == [320]
+
+
+def test_a_cache_is_no_larger_than_all_answers_can_fill(tokenizer):
+    core = assemble(tiny.make("llama", tokenizer), EngineLimits(max_running=2, max_context_tokens=100)).build(print)
+
+    assert core.pool.count == 3 * 7
