@@ -184,7 +184,7 @@ def test_positions_are_not_stretched_for_some_because_others_are_long(tokenizer)
 
 def spoil(running: Bench, token: int, value: float) -> None:
     """From now on the model has no numbers for a token."""
-    embeddings = running.core._runner._adapter._model.get_input_embeddings()
+    embeddings = running.core.runner.adapter._model.get_input_embeddings()
     with torch.no_grad():
         embeddings.weight[token] = value
 
@@ -214,7 +214,7 @@ def test_a_step_without_memory_is_tried_in_parts(tokenizer):
         if options["input_ids"].shape[1] > 40:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-    hook = running.core._runner._adapter._model.register_forward_pre_hook(fail, with_kwargs=True)
+    hook = running.core.runner.adapter._model.register_forward_pre_hook(fail, with_kwargs=True)
     running.run()
     hook.remove()
 
@@ -226,7 +226,7 @@ def test_a_step_without_memory_is_tried_in_parts(tokenizer):
 
 def test_a_context_that_memory_cannot_hold_is_cut_and_said(tokenizer, caplog):
     loaded = tiny.make("llama", tokenizer)
-    token_bytes = 2 * 2 * 2 * 16 * 4  # layers, keys and values, heads, size, float32
+    token_bytes = 2 * 2 * 2 * 16 * 4 * 2  # layers, keys and values, heads, size, float32, and the mirror
 
     assembly = assemble(loaded, EngineLimits(kv_cache_bytes=20 * 16 * token_bytes + 100))
 
