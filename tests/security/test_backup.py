@@ -18,6 +18,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 
+from monitoring import audit
 from monitoring.backups import folder
 from monitoring.backups.database import BackupError
 from monitoring.doctor import machine
@@ -30,7 +31,7 @@ READ = "from integrations.models import PlatformCredential as C; print(C.objects
 
 @pytest.fixture
 def data_dir(settings: Any, tmp_path: Path) -> Path:
-    settings.DATA_DIR = tmp_path / "first"
+    settings.DATA_DIR, settings.AUDIT_SINKS = tmp_path / "first", [f"file:{tmp_path / 'first/audit'}"]
     (tmp_path / "first/media").mkdir(parents=True)
     (tmp_path / "first/media/picture.png").write_bytes(b"a picture")
     return tmp_path / "first"
@@ -40,6 +41,8 @@ def data_dir(settings: Any, tmp_path: Path) -> Path:
 def copy(data_dir: Path, transactional_db: None, tmp_path: Path) -> tuple[Path, Path]:
     """A backup and the keys that belong to it, of a site with one secret."""
     factories.credential(app_secret=SECRET)
+    audit.record("test.happened")
+    call_command("audit", "checkpoint")
     call_command("backup", f"--output={tmp_path / 'copies'}", f"--keys-to={tmp_path / 'keys'}")
     return next((tmp_path / "copies").iterdir()), tmp_path / "keys"
 
@@ -71,6 +74,10 @@ def test_a_backup_comes_back_in_another_place(
     assert (done.returncode, done.stderr) == (0, "")
     assert manage(elsewhere, "shell", "-v0", "-c", READ).stdout.strip() == SECRET
     assert (tmp_path / "second/media/picture.png").read_bytes() == b"a picture"
+    assert manage(elsewhere, "audit", "verify").returncode == 0
+    copied = [path.relative_to(tmp_path / "first") for path in (tmp_path / "first/audit").iterdir()]
+    assert copied
+    assert [path for path in copied if not (tmp_path / "second" / path).exists()] == []
 
 
 def test_neither_keys_nor_secrets_are_in_it_and_only_the_owner_reads_it(copy: tuple[Path, Path]) -> None:

@@ -30,15 +30,20 @@ class HandedOver(Site):
         super().__init__(data_dir, **env)
         self.socket = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port = self.socket.getsockname()[1]
+        self.env["CLAWDBOT_PORT"] = str(self.port)
+        self.manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.manager.settimeout(30)
+        self.manager.bind(str(data_dir.with_name("notify")))
+        self.env["NOTIFY_SOCKET"] = str(data_dir.with_name("notify"))
 
-    def spawn(self) -> subprocess.Popen[bytes]:
+    def begin(self) -> subprocess.Popen[bytes]:
         fd = self.socket.fileno()
         with self.log_path.open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "manage.py", "up", "--fd", str(fd)],
                 cwd=ROOT, env=self.env, stdout=log, stderr=log, pass_fds=[fd], start_new_session=True,
             )  # fmt: skip
-        self._processes.append(process)
+        self.processes.append(process)
         return process
 
 
@@ -58,6 +63,7 @@ def site(service: ModelService, tmp_path_factory: pytest.TempPathFactory) -> Ite
     finally:
         made.close()
         made.socket.close()
+        made.manager.close()
 
 
 def asked(site: Site, headers: dict[str, str], number: int) -> tuple[int, Any]:
@@ -81,7 +87,7 @@ def livez(site: Site) -> int:
 def test_requests_in_flight_are_answered_and_later_ones_wait_for_the_next_start(
     site: HandedOver, service: ModelService
 ) -> None:
-    first = site.spawn()
+    first = site.begin()
     site.wait()
     with site.rest() as rest:
         rest.patch("bots/demo/", json={"rate_limit_per_user_per_minute": 0}).raise_for_status()
@@ -96,8 +102,9 @@ def test_requests_in_flight_are_answered_and_later_ones_wait_for_the_next_start(
         assert [answer.result(40)[0] for answer in answers] == [200] * REQUESTS
         assert not late.done()
         assert first.wait(40) == 0
-        site._processes.clear()
-        site.spawn()
+        assert [site.manager.recv(100) for _ in range(2)] == [b"READY=1", b"STOPPING=1"]
+        site.processes.clear()
+        site.begin()
         assert late.result(60) == 200
 
 
