@@ -12,6 +12,7 @@ import base64
 import json
 import os
 import secrets
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -79,7 +80,7 @@ def main(words: list[str]) -> None:
     taken_at = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     raw = {"taken_at": taken_at, "machine": facts, "found": found}
     (folder_out / f"{NAME}.json").write_text(json.dumps(raw, indent=1) + "\n", "utf-8")
-    text = _markdown(taken_at, facts, found)
+    text = _markdown(shlex.join(["python", "-m", "bench.audit", *words]), taken_at, facts, found)
     (folder_out / f"{NAME}.md").write_text(text, "utf-8")
     print(text)
 
@@ -112,7 +113,7 @@ def _inside(folder: Path, url: str, rows: int, changes: int) -> dict[str, float]
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def _markdown(taken_at: str, facts: dict[str, str], found: dict[str, dict[str, float]]) -> str:
+def _markdown(command: str, taken_at: str, facts: dict[str, str], found: dict[str, dict[str, float]]) -> str:
     verdicts = [
         (
             f"{target.what}, {name}",
@@ -128,7 +129,7 @@ def _markdown(taken_at: str, facts: dict[str, str], found: dict[str, dict[str, f
     return "\n".join(
         [
             "# The audit log: what it costs\n",
-            f"Made by `python -m bench.audit` on {taken_at}; do not edit. Raw figures: [{NAME}.json]({NAME}.json).\n",
+            f"Made by `{command}` on {taken_at}; do not edit. Raw figures: [{NAME}.json]({NAME}.json).\n",
             "A change is the update of one row in a transaction of its own, with and without its entry, in turn; the",
             "cost is the difference of the medians. Sealing and verifying are of one process, over "
             f"{size['rows']:,.0f} entries that were written in batches.\n",
