@@ -41,7 +41,7 @@ def check_width(page: Page) -> None:
 def choose(page: Page, field: str, text: str) -> None:
     """Pick from a field that searches as one types."""
     page.click(f".field-{field} .select2-selection")
-    page.fill(".select2-search__field", text)
+    page.fill(".select2-container--open .select2-search__field", text)
     page.click(f".select2-results__option:has-text('{text}')")
 
 
