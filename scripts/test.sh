@@ -4,6 +4,8 @@
 # once more on PostgreSQL.
 set -eu
 export CLAWDBOT_DATA_DIR="${CLAWDBOT_DATA_DIR:-.pytest_cache/var}"
+no_database=(--ignore tests/bots/documents --ignore tests/bots/test_up.py)
+no_database+=(--ignore tests/security/test_ip_rules.py --ignore tests/security/test_outbound.py)
 pytest() { .venv/bin/python -m pytest -q -m "not long" "$@"; }
 echo "-- on SQLite --"
 pytest -n 2 --dist loadfile --ignore tests/browser --ignore tests/bots/e2e --ignore tests/chaos/test_chaos.py
@@ -16,5 +18,5 @@ if [ -n "${TEST_POSTGRES_URL:-}" ]; then
   # The product's threads keep their connections: they are still open when a test, or the test database, ends.
   DATABASE_URL="$TEST_POSTGRES_URL" pytest -n 2 --dist loadfile -W ignore::ResourceWarning \
     -W ignore::pytest.PytestUnraisableExceptionWarning -W ignore::pytest.PytestWarning \
-    tests/bots tests/monitoring tests/security --ignore tests/bots/e2e
+    tests/bots tests/monitoring tests/security --ignore tests/bots/e2e "${no_database[@]}"
 fi
