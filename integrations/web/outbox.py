@@ -90,6 +90,8 @@ class Outbox:
                     self._send(runner, message_id, news)
                 except RedisLost:
                     continue  # told by ``resting``; followers find the whole answer in the database
+                except asyncio.CancelledError:
+                    continue  # the loop in which they followed has ended, and took what was on its way with it
                 except Exception:  # one answer's news must not end everybody's
                     logger.exception("a live update could not be sent")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from integrations import resting
 from integrations.resting import Resting
 from integrations.web import live, outbox
+from integrations.web.layer import EmbeddedChannelLayer
 from tests.servers.lost_redis import lost_redis, production_shape
 
 
@@ -77,6 +79,30 @@ async def test_a_follower_whose_redis_is_lost_later_hears_nothing_and_leaves_in_
         heard = [await feed.next(0.1), await feed.next(0.1)]
 
     assert heard == [None, None]
+
+
+class EndsOnce(EmbeddedChannelLayer):
+    """The loop of the first follower ends while a piece is on its way to it."""
+
+    ended = False
+
+    async def group_send(self, group: str, message: dict[str, Any]) -> None:
+        if not EndsOnce.ended:
+            EndsOnce.ended = True
+            raise asyncio.CancelledError
+        await super().group_send(group, message)
+
+
+async def test_a_followers_loop_that_ends_takes_nobody_elses_pieces(settings: Any) -> None:
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": f"{__name__}.EndsOnce"}}
+    own = outbox.Outbox()
+    async with live.follow("b") as feed:
+        for message_id in ("a", "b"):
+            with own.news(message_id) as news:
+                news.add("one", 0)
+        heard = await feed.next(5)
+
+    assert heard == {"type": "delta", "offset": 0, "text": "one"}
 
 
 # -- the outbox ----------------------------------------------------------------------------------------------------

@@ -32,7 +32,8 @@ def ask(text: str = "How do I reset my password?", deadline_s: float | None = No
 
 
 def endless() -> GenRequest:
-    return ask("fox " * 50, max_new_tokens=1800)
+    """For seconds: with this seed the model ends after 1,186 tokens, with most others after a hundred."""
+    return ask("fox " * 50, max_new_tokens=1800, seed=5)
 
 
 def test_greedy_tokens_are_those_of_generate(engine, model_folder):
