@@ -7,7 +7,7 @@ Sources: 获取机器人信息 (bot/v3/info) and 查询租户授权状态 (appli
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -126,8 +126,8 @@ class _Check:
                 return  # the next call would end in the same way
         try:
             yield from self._of_scopes(self._probe.scopes())
-        except PlatformError as problem:
-            yield self._of_problem(problem)
+        except PlatformError as problem:  # which scopes there are is not known then: the bot may well work
+            yield replace(self._of_problem(problem), level="warning")
         yield from self._of_console()
 
     def _of_console(self) -> Iterator[Finding]:

@@ -162,6 +162,14 @@ def test_refusal_says_what_to_do_and_ends_the_check(
     assert feishu.asked(SCOPES) == 0
 
 
+def test_scopes_that_cannot_be_read_are_no_fault_of_the_bot(
+    feishu: FakeFeishu, adapter: FeishuAdapter, app: Credentials
+) -> None:
+    found = told(feishu, adapter, app, (INFO, bot()), (SCOPES, refused(99991404, "404 page not found")))
+
+    assert [one.level for one in found[:3]] == ["ok", "ok", "warning"]
+
+
 @pytest.mark.parametrize("data", [None, [], {"scopes": None}, {"scopes": ["im:message", {"scope_name": 3}]}])
 def test_odd_answers_are_no_scopes(feishu: FakeFeishu, adapter: FeishuAdapter, app: Credentials, data: Any) -> None:
     found = told(feishu, adapter, app, (INFO, bot()), (SCOPES, Answer(200, {"code": 0, "data": data})))
