@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Final
 
 from bots import places
@@ -9,6 +10,7 @@ from bots.models import Message
 from integrations.base import Credentials, ReplyTarget
 from integrations.errors import PlatformError
 
+TARGET_FIELDS: Final = {field.name for field in fields(ReplyTarget)}  # what a newer version stored besides is left
 NO_CREDENTIALS: Final = Credentials(id="", platform="web", app_id="", api_url="")
 
 
@@ -25,4 +27,5 @@ def credentials_of(question: Message) -> Credentials:
 def target_of(question: Message) -> ReplyTarget:
     if question.platform == "web":
         return ReplyTarget(chat_id="", chat_type="direct", message_id=str(question.pk))
-    return ReplyTarget(**question.details["target"], webhook_url=question.session_url)
+    kept = {name: value for name, value in question.details["target"].items() if name in TARGET_FIELDS}
+    return ReplyTarget(**kept, webhook_url=question.session_url)
