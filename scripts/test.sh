@@ -10,7 +10,7 @@ pytest() { .venv/bin/python -m pytest -q -m "not long" "$@"; }
 echo "-- on SQLite --"
 pytest -n 2 --dist loadfile --ignore tests/browser --ignore tests/bots/e2e --ignore tests/chaos/test_chaos.py
 echo "-- whole sites --"
-pytest -n 2 --dist loadgroup tests/bots/e2e tests/chaos/test_chaos.py
+pytest -n 2 --dist loadfile tests/bots/e2e tests/chaos/test_chaos.py
 echo "-- a browser --"
 pytest -n 2 --dist loadfile tests/browser
 if [ -n "${TEST_POSTGRES_URL:-}" ]; then

@@ -16,13 +16,6 @@ from tests.servers.model_service import ModelService
 from tests.servers.site import Site
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For ``--dist loadgroup``: a file stays on one process, but for a site's two shapes, which run side by side."""
-    for item in items:
-        shape = item.callspec.params.get("site", "") if hasattr(item, "callspec") else ""
-        item.add_marker(pytest.mark.xdist_group(f"{item.path.name} {shape}"))
-
-
 @pytest.fixture(scope="module")
 def service() -> Iterator[ModelService]:
     with ModelService() as running:
