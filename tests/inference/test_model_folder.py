@@ -37,7 +37,7 @@ def test_a_plain_folder_passes(folder):
         folder,
         _attn_implementation="sdpa",
         vision_config={"kernel_size": [2, 2], "conv_kernel": 4},
-        special_tokens_map_file="/root/.cache/x.json",
+        special_tokens_map_file="/elsewhere/x.json",
         auto_map={},
         quantization_config={"modules_to_not_convert": ["lm_head"]},
     )
