@@ -6,7 +6,6 @@ Knows adapters only by their interface. The engine's thread never waits for a pl
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import random
 import threading
@@ -15,13 +14,14 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from bots import buttons, connections, statements, together
 from bots.addressing import credentials_of, target_of
 from bots.journal import DatabaseJournal
 from bots.models import Bot, DeliveryStep, Endpoint, Message
+from bots.spare_threads import SpareThreads
 from bots.writing import write
 from integrations.base import NO_BUTTONS, SIGN_STEPS, ReplyStream
 from integrations.errors import OutcomeUnknown, PlatformError
@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 Status = Message.Status
 GIVE_UP_AFTER = timedelta(days=3)
 LONGEST_WAIT_S = 300.0
+_flushers = SpareThreads("flusher")
 MOST_SENT_AGAIN = 2  # a gateway that delivers and never says so must not fill a chat
 
 
@@ -91,13 +92,12 @@ def _stream(question: Message, journal: DatabaseJournal, bot: Bot) -> ReplyStrea
 
 
 class _Flusher:
-    """A thread that shows the newest text, not more often than the platform likes. Lost steps are repaired later."""
+    """Shows the newest text, not more often than the platform likes, in a thread. Lost steps are repaired later."""
 
     def __init__(self, stream: ReplyStream) -> None:
         self._stream, self._text, self._ended = stream, "", False
         self._wake = threading.Condition()
-        self._thread = threading.Thread(target=self._run, name="flusher", daemon=True)
-        self._thread.start()
+        self._ran = _flushers.start(self._run)
 
     def newest(self, text: str) -> None:
         with self._wake:
@@ -108,16 +108,15 @@ class _Flusher:
         with self._wake:
             self._ended = True
             self._wake.notify()
-        self._thread.join()
+        self._ran.wait()
 
     def _run(self) -> None:
         shown = ""
-        with contextlib.closing(connection):
-            self._begin()
-            while (text := self._wait_for_more_than(shown)) is not None:
-                pause_s = self._show(text)
-                shown = text
-                self._sleep(pause_s)
+        self._begin()
+        while (text := self._wait_for_more_than(shown)) is not None:
+            pause_s = self._show(text)
+            shown = text
+            self._sleep(pause_s)
 
     def _begin(self) -> None:
         try:
