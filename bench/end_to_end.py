@@ -14,6 +14,7 @@ from bench.sampling import COMPARED, Plan, Sample, Say, Subject, closed_loop, li
 from bench.sites import Server, World
 
 WHOLE, BARE, EMBEDDED = "whole path", "bare task", "whole path, embedded"
+BARE_KEPT = "bare task, connections kept"
 
 
 def measure(world: World, load: Load, plan: Plan, say: Say) -> list[Sample]:
@@ -21,17 +22,23 @@ def measure(world: World, load: Load, plan: Plan, say: Say) -> list[Sample]:
 
 
 def _production(world: World, load: Load, plan: Plan, say: Say) -> list[Sample]:
-    server, bare = sites.production(world, "whole", 4), sites.bare_worker(world, 5)
+    server = sites.production(world, "whole", 4)
+    bare = {
+        BARE: sites.bare_worker(world, "bare", 5, keeps_connections=False),
+        BARE_KEPT: sites.bare_worker(world, "bare_kept", 6, keeps_connections=True),
+    }
     samples: list[Sample] = []
-    with sites.stopped_at_the_end(server, bare):
+    with sites.stopped_at_the_end(server, *bare.values()):
         server.wait_for(server.port)
         subject = Subject(WHOLE, server, server.join("inference"), waits_for_reply=True)
-        bare.join("inference")
         warm_up(load, [subject], plan.warm_up_s)
-        _bare(bare, plan.bare_tasks // 3, 0)
+        for name, worker in bare.items():
+            worker.join("inference")
+            _bare(name, worker, plan.bare_tasks // 3, 0)
         for number in range(1, plan.rounds + 1):
-            samples.append(_bare(bare, plan.bare_tasks, number))
-            say(line(samples[-1]))
+            for name, worker in bare.items():
+                samples.append(_bare(name, worker, plan.bare_tasks, number))
+                say(line(samples[-1]))
             samples += _levels(load, subject, plan, number, say)
         samples += _at_half(load, subject, plan, rate_of(samples, WHOLE), say)
     return samples
@@ -66,9 +73,9 @@ def _at_half(load: Load, subject: Subject, plan: Plan, rate: float, say: Say) ->
     return samples
 
 
-def _bare(server: Server, count: int, number: int) -> Sample:
+def _bare(name: str, server: Server, count: int, number: int) -> Sample:
     """All are rung for at once; the rate is that of the whole lot."""
     before_s = server.cpu_s()
     found = json.loads(server.call("-m", "bench.baselines.chain", str(count)).splitlines()[-1])
     cpu_ms = (server.cpu_s() - before_s) * 1000 / count
-    return Sample(BARE, number, COMPARED, rate=count / found["seconds"], cpu_ms=cpu_ms)
+    return Sample(name, number, COMPARED, rate=count / found["seconds"], cpu_ms=cpu_ms)

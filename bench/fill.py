@@ -59,7 +59,7 @@ def _template() -> Conversation:
 
 
 def _copies(model: type[Model], series: str, which: str, changed: Mapping[str, str]) -> str:
-    columns = [str(field.column) for field in model._meta.concrete_fields]
+    columns = [str(field.column) for field in model._meta.concrete_fields if not field.generated]
     table, names = model._meta.db_table, ", ".join(f'"{column}"' for column in columns)
     values = ", ".join(changed.get(column, f'"{column}"') for column in columns)
     copies = f'SELECT {values} FROM "{table}" CROSS JOIN {series} WHERE {which} AND n > 0'  # noqa: S608  (own words only)

@@ -24,7 +24,7 @@ PEOPLE = 100  # others at each size, all of them stored first
 STATEMENTS = """
     SELECT query, (shared_blks_hit + shared_blks_read)::float8, total_exec_time::float8, calls::float8
     FROM pg_stat_statements JOIN pg_database ON pg_database.oid = dbid
-    WHERE datname = %s
+    WHERE datname = %s AND toplevel
 """
 
 
@@ -56,7 +56,7 @@ class Cost:
 
 
 def measure(world: World, load: Load, plan: Plan, say: Say) -> list[Cost]:
-    server = sites.production(world, NAME, 6)
+    server = sites.production(world, NAME, 7)
     with sites.stopped_at_the_end(server):
         server.wait_for(server.port)
         door = server.join("inference")

@@ -78,9 +78,9 @@ class Server(Processes):
         self.start("-m", "uvicorn", application, "--host", "127.0.0.1", "--port", str(self.port), *quiet)
         return self
 
-    def worker(self, queues: str, *extra: str) -> Self:
+    def worker(self, queues: str, *extra: str, app: str = "clawdbot_site") -> Self:
         shape = ("-P", "threads", "-c", "8", "-Q", queues, "-n", f"{self.name}-{queues}@%h", "-l", "WARNING")
-        self.start("-m", "celery", "-A", "clawdbot_site", "worker", *shape, *extra)
+        self.start("-m", "celery", "-A", app, "worker", *shape, *extra)
         return self
 
     def beat(self) -> Self:
@@ -135,9 +135,13 @@ def production(world: World, name: str, database: int) -> Server:
     return web(world, name, database).worker("inference").worker("delivery,default").beat()
 
 
-def bare_worker(world: World, database: int) -> Server:
-    world.postgres.create("bare", "template_site")
-    return Server(world, "bare", world.production_env("bare", database)).worker("bare", "-I", "bench.baselines.chain")
+def bare_worker(world: World, name: str, database: int, *, keeps_connections: bool) -> Server:
+    """Celery as it comes, or as the site sets it up."""
+    world.postgres.create(name, "template_site")
+    server = Server(world, name, world.production_env(name, database))
+    if keeps_connections:
+        return server.worker("bare", "-I", "bench.baselines.chain")
+    return server.worker("bare", app="bench.baselines.chain")
 
 
 def embedded(world: World, name: str) -> Server:

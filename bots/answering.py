@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 from django.db.models import Q
 from django.utils import timezone
@@ -109,16 +110,7 @@ def _images(message: dict[str, Any]) -> tuple[bytes, ...]:
 
 def history(question: Message, bot: Bot) -> list[prompt.Turn]:
     """The last remembered messages before this question, each answer right after what it answers."""
-    before = Q(received_at__lt=question.received_at) | Q(received_at=question.received_at, pk__lt=question.pk)
-    asked = question.conversation.messages.filter(
-        before, role=Message.Role.USER, status__in=(Status.DELIVERED, Status.UNCONFIRMED)
-    )
-    if question.conversation.context_started_at:
-        asked = asked.filter(received_at__gte=question.conversation.context_started_at)
-    asked = asked.only("conversation_id", "text", "details").order_by("-received_at", "-pk")
-    newest = [m for m in asked[: bot.history_messages] if _is_remembered(m)]
-    answers = Message.objects.filter(reply_to__in=newest, is_current=True).only("text", "reply_to")
-    replies = {m.reply_to_id: m for m in answers}
+    newest, replies = _remembered(question, bot)
     newest.reverse()
     came_with = material.remembered(newest, question.conversation)
     turns = []
@@ -129,6 +121,24 @@ def history(question: Message, bot: Bot) -> list[prompt.Turn]:
         if message.pk in replies:
             turns.append(prompt.Turn(is_bot=True, text=_unsigned(replies[message.pk].text, bot)))
     return turns[-bot.history_messages :] if bot.history_messages else []
+
+
+def _remembered(question: Message, bot: Bot) -> tuple[list[Message], dict[UUID | None, Message]]:
+    """The newest questions before this one, newest first, and their answers by what they answer: one look for both.
+
+    An answer stands behind its question, perhaps behind the present one: people write while the bot still answers.
+    """
+    before = Q(received_at__lt=question.received_at) | Q(received_at=question.received_at, pk__lt=question.pk)
+    is_question, is_answer = Q(before, role=Message.Role.USER), Q(role=Message.Role.ASSISTANT, reply_to__isnull=False)
+    rows = question.conversation.messages.filter(
+        is_question | is_answer, is_current=True, status__in=(Status.DELIVERED, Status.UNCONFIRMED)
+    )
+    if question.conversation.context_started_at:
+        rows = rows.filter(received_at__gte=question.conversation.context_started_at)
+    rows = rows.only("conversation_id", "role", "text", "details", "reply_to").order_by("-received_at", "-pk")
+    found = list(rows[: 2 * bot.history_messages])
+    asked = [row for row in found if row.role == Message.Role.USER and _is_remembered(row)][: bot.history_messages]
+    return asked, {row.reply_to_id: row for row in found}
 
 
 def _is_remembered(message: Message) -> bool:

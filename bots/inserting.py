@@ -64,7 +64,7 @@ def _defaults(vendor: str) -> list[Any]:
 
 
 def _other_fields() -> list[Any]:
-    return [field for field in _meta.concrete_fields if field.name not in GIVEN]
+    return [field for field in _meta.concrete_fields if field.name not in GIVEN and not field.generated]
 
 
 @cache

@@ -24,7 +24,7 @@ def refusal(question: Message) -> str | None:
     bot = question.conversation.bot
     if not question.sender_id:
         return None
-    mine = Message.objects.filter(sender_id=question.sender_id, conversation__bot=bot)
+    mine = Message.objects.filter(role=Message.Role.USER, sender_id=question.sender_id, conversation__bot=bot)
     earlier = Q(received_at__lt=question.received_at) | Q(received_at=question.received_at, pk__lte=question.pk)
     mine = mine.filter(earlier)
     minute = question.received_at - timedelta(minutes=1)

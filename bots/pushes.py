@@ -147,7 +147,7 @@ def _send(push: Message) -> bool:
 
 def waiting() -> MessageQuerySet:
     """Pushes not sent yet, in the order in which they must be."""
-    rows = Message.objects.filter(role=Message.Role.ASSISTANT, status=Message.Status.ANSWERED, reply_to__isnull=True)
+    rows = Message.objects.filter(standing=Message.Standing.PUSH)
     return rows.order_by("received_at", "id")
 
 

@@ -27,6 +27,8 @@ from monitoring.models import AuditCursor, AuditLog
 Status = Message.Status
 NAME: Final = "bots.recording"
 LAG: Final = timedelta(seconds=60)  # so late may a message be committed after the time that it bears
+NEWEST: Final = timedelta(seconds=20)  # twice the pause between two looks
+WHOLE_EVERY_S: Final = 45.0
 MOST: Final = 2_000  # messages of one run
 BUDGET_S: Final = 5.0
 MOST_PASSED_OVER: Final = 10_000
@@ -37,23 +39,43 @@ Brief = tuple[UUID, str, datetime, str | None]
 
 
 def catch_up(budget_s: float = BUDGET_S) -> None:
-    """For the scheduler: run until a run finds nothing, or the time is up."""
-    end = time.monotonic() + budget_s
-    while run() and time.monotonic() < end:
-        pass
+    """For the scheduler: mostly a look at what came last, which is nearly all; every WHOLE_EVERY_S at everything."""
+    end, is_whole = time.monotonic() + budget_s, _whole_look.is_due()
+    while run(newest=None if is_whole else NEWEST) >= MOST // 2 and time.monotonic() < end:
+        is_whole = True
 
 
-def run() -> int:
-    """Write what is not written yet; returns how many entries. One at a time."""
+def run(*, newest: timedelta | None = None) -> int:
+    """Write what is not written yet (of the ``newest`` only, if given); returns how many entries. One at a time."""
     with transaction.atomic():
         cursor = _cursor()
         if cursor is None:
             return 0
-        fresh = list(_candidates().filter(received_at__gte=cursor.position).order_by("received_at", "id")[:MOST])
-        older = [*_briefs(cursor.passed_over), *_briefs(_retried_since(cursor.position))]
+        since = max(cursor.position, timezone.now() - newest) if newest else cursor.position
+        fresh = list(_candidates().filter(received_at__gte=since).order_by("received_at", "id")[:MOST])
+        is_whole = since == cursor.position
+        older = [*_briefs(cursor.passed_over), *_briefs(_retried_since(cursor.position))] if is_whole else []
         written = _write({_event_id(one): one[0] for one in (*fresh, *older) if one[1] in SETTLED})
-        _advance(cursor, fresh, older)
+        if is_whole:
+            _advance(cursor, fresh, older)
     return written
+
+
+class _WholeLook:
+    """When this process last looked at everything."""
+
+    def __init__(self) -> None:
+        self._next_s = float("-inf")
+
+    def is_due(self) -> bool:
+        now = time.monotonic()
+        if now < self._next_s:
+            return False
+        self._next_s = now + WHOLE_EVERY_S
+        return True
+
+
+_whole_look = _WholeLook()
 
 
 def _cursor() -> AuditCursor | None:
@@ -100,7 +122,7 @@ def _event_id(one: Brief) -> UUID:
 
 def _write(events: dict[UUID, UUID]) -> int:
     """``events``: id of the entry -> id of the message."""
-    known = set(AuditLog.objects.filter(pk__in=events).values_list("pk", flat=True))
+    known = set(AuditLog.objects.filter(pk__in=events).order_by().values_list("pk", flat=True))
     wanted = {message: entry for entry, message in events.items() if entry not in known}
     rows = Message.objects.filter(pk__in=wanted).select_related("conversation__bot").defer("session_url")
     replies = {reply.reply_to_id: reply for reply in _replies(wanted)}

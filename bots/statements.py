@@ -39,7 +39,8 @@ def update(model: type[Model], changed: Mapping[str, Any], where: Mapping[str, A
 
 @cache
 def _fields(model: type[Model]) -> list[Any]:
-    return [field for field in model._meta.concrete_fields if field.get_internal_type() != "BigAutoField"]
+    fields = [field for field in model._meta.concrete_fields if not field.generated]
+    return [field for field in fields if field.get_internal_type() != "BigAutoField"]
 
 
 @cache

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from celery import shared_task
 
-from bots import connections, costs, doorbell, pushes, recording, sweeping, tidying, turns, unfinished
+from bots import costs, doorbell, pushes, recording, sweeping, tidying, turns, unfinished
 from bots import workers as workers  # its signal handlers belong to every worker process
 from integrations import quota
 
@@ -14,14 +14,12 @@ from integrations import quota
 @shared_task(queue="inference")
 def answer_conversation(conversation_id: str) -> None:
     """Answer what waits in one conversation, oldest first. A leased or empty conversation is left alone."""
-    connections.freshen()
     turns.work(UUID(conversation_id), may_answer=True)
 
 
 @shared_task(queue="delivery")
 def deliver_reply(conversation_id: str) -> None:
     """Deliver what is stored already: an answer, a push. What must be answered first is rung for elsewhere."""
-    connections.freshen()
     turns.work(UUID(conversation_id), may_answer=False)
     pushes.work(UUID(conversation_id))
 
@@ -41,7 +39,6 @@ def sweep() -> None:
 @shared_task(queue="default")
 def record_turns() -> None:
     """Write into the audit log what bots have done since the last time."""
-    connections.freshen()
     recording.catch_up()
 
 
@@ -54,7 +51,6 @@ def review_quotas() -> None:
 @shared_task(queue="delivery")
 def close_cards() -> None:
     """Close the cards that nobody will come back to."""
-    connections.freshen()
     unfinished.close_all()
 
 

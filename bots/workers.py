@@ -10,12 +10,12 @@ from collections.abc import Collection
 from typing import Any
 
 from celery.platforms import EX_FAILURE
-from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
+from celery.signals import task_prerun, worker_ready, worker_shutdown, worker_shutting_down
 from celery.worker import state
 from django.conf import settings
 from django.db import connection
 
-from bots import leases
+from bots import connections, leases
 from inference import health, reporting
 from inference.errors import InferenceError
 from inference.models import LanguageModel
@@ -25,6 +25,12 @@ from monitoring import metrics_server
 logger = logging.getLogger(__name__)
 _reporters: list[reporting.Reporter] = []
 DRAIN_S = 20.0
+
+
+@task_prerun.connect
+def before_task(**_: Any) -> None:
+    """Threads keep their connections from task to task (settings: CELERY_DB_REUSE_MAX)."""
+    connections.freshen()
 
 
 @worker_ready.connect

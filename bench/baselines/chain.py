@@ -2,7 +2,8 @@
 
     python -m bench.baselines.chain COUNT    rings for COUNT questions; prints how long until the last is settled
 
-The worker that runs it has the shape of the site's: `celery -A clawdbot_site worker -I bench.baselines.chain -Q bare`.
+A worker of the site's shape runs it in one of two ways: with Celery as it comes (`celery -A bench.baselines.chain`),
+which opens a database connection for each task, or with the site's (`-A clawdbot_site -I bench.baselines.chain`).
 """
 
 from __future__ import annotations
@@ -12,15 +13,17 @@ import sys
 import time
 
 import django
-from celery import shared_task
+from celery import Celery, shared_task
+from django.conf import settings
 
 django.setup()
 
 from bots.models import Bot, Conversation, Message
-from clawdbot_site import celery
 
 QUEUE = "bare"
 PATIENCE_S = 120.0
+app = Celery("bare", broker=settings.REDIS_URL)
+app.conf.task_ignore_result = True
 
 
 @shared_task(name="bench.answer", queue=QUEUE)  # named: run as a program, this module is __main__
@@ -42,7 +45,7 @@ def answer(conversation_id: str, question_id: str) -> None:
 
 
 def main(count: int) -> None:
-    celery.app.set_default()
+    app.set_default()
     pairs = _questions(count)
     began = time.monotonic()
     for conversation_id, question_id in pairs:

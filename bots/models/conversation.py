@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import Case, Q, Value, When
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -13,6 +13,9 @@ from bots.models.bot import Bot, Endpoint
 from clawdbot_site.security.fields import EncryptedTextField
 from inference.models import LanguageModel
 from monitoring.ids import uuid7
+
+IS_QUESTION = Q(role="user")
+IS_PUSH = Q(role="assistant", reply_to__isnull=True)
 
 
 class Conversation(models.Model):
@@ -27,7 +30,13 @@ class Conversation(models.Model):
         WEB = "web", _("Web and API")
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    bot = models.ForeignKey(Bot, models.CASCADE, related_name="conversations", verbose_name=_("bot"))
+    bot = models.ForeignKey(
+        Bot,
+        models.CASCADE,
+        related_name="conversations",
+        db_index=False,  # conversation_of_bot serves
+        verbose_name=_("bot"),
+    )
     endpoint = models.ForeignKey(Endpoint, models.SET_NULL, null=True, blank=True, related_name="conversations")
     platform = models.CharField(_("platform"), max_length=20, choices=Platform.choices)
     source = models.CharField(max_length=64, help_text="Where scope_key is unique: the endpoint's id, or 'web'.")
@@ -70,15 +79,14 @@ class Conversation(models.Model):
 class MessageQuerySet(models.QuerySet["Message"]):
     def waiting(self) -> MessageQuerySet:
         """Questions whose answer is not settled, in the order in which they must be answered."""
-        return self.filter(role=Message.Role.USER, status__in=Message.WAITING).order_by("received_at", "id")
+        return self.filter(standing=Message.Standing.WAITING).order_by("received_at", "id")
 
     def due(self, now: datetime) -> MessageQuerySet:
         return self.waiting().filter(Q(next_attempt_at__isnull=True) | Q(next_attempt_at__lte=now))
 
     def dead_letters(self) -> MessageQuerySet:
         """What nobody will try again by itself and no admin has put away: failed questions, pushes and sends."""
-        own = Q(role=Message.Role.USER) | Q(reply_to__isnull=True)
-        return self.filter(own, status__in=Message.DEAD, discarded_at__isnull=True)
+        return self.filter(standing=Message.Standing.DEAD)
 
 
 class Message(models.Model):
@@ -98,6 +106,18 @@ class Message(models.Model):
         CANCELLED = "cancelled", _("cancelled")
         IGNORED = "ignored", _("ignored")
 
+    class Standing(models.TextChoices):
+        """What the status makes of a row for those who look for work: the partial indexes are on this.
+
+        It follows from the row and is kept by the database. A status that changes without changing the standing (every
+        status of a reply, and of a question until it is settled) touches no index: PostgreSQL updates the row in place.
+        """
+
+        WAITING = "waiting", "a question that is not settled"
+        PUSH = "push", "a push that is not sent"
+        DEAD = "dead", "a question or push that nobody tries again by itself"
+        NONE = "", "nothing to do"
+
     WAITING = (Status.RECEIVED, Status.ANSWERING, Status.ANSWERED)
 
     DEAD = (Status.FAILED, Status.UNCONFIRMED)
@@ -112,7 +132,14 @@ class Message(models.Model):
     role = models.CharField(_("role"), max_length=10, choices=Role.choices)
     status = models.CharField(_("status"), max_length=12, choices=Status.choices, default=Status.RECEIVED)
     text = models.TextField(_("text"), blank=True)
-    reply_to = models.ForeignKey("self", models.CASCADE, null=True, blank=True, related_name="replies")
+    reply_to = models.ForeignKey(
+        "self",
+        models.CASCADE,
+        null=True,
+        blank=True,
+        related_name="replies",
+        db_index=False,  # reply_to_question serves, without the questions
+    )
     is_current = models.BooleanField(default=True, help_text="False: a reply replaced by a retry.")
     # What repeats are recognised by: (platform, app_id, external_id), unique.
     platform = models.CharField(max_length=20)
@@ -136,6 +163,16 @@ class Message(models.Model):
     completion_tokens = models.PositiveIntegerField(default=0)
     finish_reason = models.CharField(max_length=20, blank=True)
     timings = models.JSONField(default=dict, blank=True)  # stage -> milliseconds
+    standing = models.GeneratedField(
+        expression=Case(
+            When(IS_QUESTION, status__in=["received", "answering", "answered"], then=Value("waiting")),
+            When(IS_PUSH, status="answered", then=Value("push")),
+            When(IS_QUESTION | IS_PUSH, status__in=["failed", "unconfirmed"], discarded_at=None, then=Value("dead")),
+            default=Value(""),
+        ),
+        output_field=models.CharField(max_length=10, choices=Standing.choices),
+        db_persist=True,
+    )
 
     objects = MessageQuerySet.as_manager()
 
@@ -153,23 +190,14 @@ class Message(models.Model):
         indexes = [
             models.Index(fields=["conversation", "received_at", "id"], name="message_in_order"),
             models.Index(
-                fields=["next_attempt_at", "received_at"],
-                condition=Q(status__in=["received", "answering", "answered"], role="user"),
-                name="message_waiting",
+                fields=["next_attempt_at", "received_at"], condition=Q(standing="waiting"), name="question_waiting"
             ),
-            models.Index(
-                fields=["next_attempt_at", "received_at"],
-                condition=Q(status="answered", role="assistant", reply_to__isnull=True),
-                name="push_waiting",
-            ),
-            models.Index(
-                fields=["-received_at"],
-                condition=Q(status__in=["failed", "unconfirmed"], discarded_at__isnull=True),
-                name="message_dead",
-            ),
+            models.Index(fields=["next_attempt_at", "received_at"], condition=Q(standing="push"), name="push_unsent"),
+            models.Index(fields=["-received_at"], condition=Q(standing="dead"), name="dead_letter"),
             models.Index(fields=["-received_at"], condition=Q(discarded_at__isnull=False), name="message_discarded"),
             models.Index(fields=["-received_at", "-id"], name="message_newest"),
-            models.Index(fields=["sender_id", "received_at"], name="message_of_sender"),
+            models.Index(fields=["sender_id", "received_at"], condition=Q(role="user"), name="question_of_sender"),
+            models.Index(fields=["reply_to"], condition=Q(reply_to__isnull=False), name="reply_to_question"),
         ]
 
     def __str__(self) -> str:

@@ -16,7 +16,12 @@ class DeliveryStep(models.Model):
         DONE = "done", _("confirmed")
         REFUSED = "refused", _("refused")
 
-    message = models.ForeignKey(Message, models.CASCADE, related_name="steps")
+    message = models.ForeignKey(
+        Message,
+        models.CASCADE,
+        related_name="steps",
+        db_index=False,  # one_step_per_name serves
+    )
     name = models.CharField(max_length=40)
     key = models.CharField(max_length=50)
     state = models.CharField(max_length=10, choices=State.choices, default=State.INTENDED)

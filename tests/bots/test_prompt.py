@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from bots import answering, prompt, turns
@@ -46,3 +48,14 @@ def test_history_holds_the_last_settled_messages_each_answer_after_its_question(
     newest = factories.web_question(bot, "new", scope_key="one")
 
     assert answering.history(newest, bot) == [Turn(True, "echo: 1"), Turn(False, "2"), Turn(True, "echo: 2")]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_history_holds_an_answer_that_came_after_the_next_question():
+    bot = factories.bot()
+    first = factories.web_question(bot, "first", scope_key="one")
+    turns.work(first.conversation_id, may_answer=True)
+    second = factories.web_question(bot, "second", scope_key="one")
+    first.replies.update(received_at=second.received_at + timedelta(seconds=5))
+
+    assert answering.history(second, bot) == [Turn(False, "first"), Turn(True, "echo: first")]

@@ -135,3 +135,27 @@ def test_what_bots_did_is_sealed_as_genuine():
     sealer.seal_waiting()
 
     assert sealer.sign() is not None
+
+
+def test_a_short_look_tells_of_what_came_last_and_leaves_the_rest_to_the_whole_one():
+    old, new = factories.web_question(), factories.web_question()
+    ended(old), ended(new)
+    Message.objects.filter(pk=old.pk).update(received_at=timezone.now() - timedelta(seconds=40))
+
+    assert recording.run(newest=recording.NEWEST) == 1
+    assert told() == [("message.answered", str(new.pk), "success")]
+    assert recording.run() == 1
+    assert {target for _, target, _ in told()} == {str(old.pk), str(new.pk)}
+
+
+def test_the_scheduler_looks_at_everything_every_so_often(monkeypatch):
+    seen = []
+    monkeypatch.setattr(recording, "_whole_look", recording._WholeLook())
+    monkeypatch.setattr(recording, "run", lambda newest=None: seen.append(newest) or 0)
+
+    recording.catch_up()
+    recording.catch_up()
+    monkeypatch.setattr(recording._whole_look, "_next_s", 0.0)
+    recording.catch_up()
+
+    assert seen == [None, recording.NEWEST, None]
