@@ -53,10 +53,16 @@ class Migration(migrations.Migration):
             name='message',
             field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='steps', to='bots.message'),
         ),
+        # Django takes a constraint's index on this one column for the field's own, and would drop it.
+        migrations.RemoveConstraint(model_name='message', name='one_current_reply'),
         migrations.AlterField(
             model_name='message',
             name='reply_to',
             field=models.ForeignKey(blank=True, db_index=False, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='replies', to='bots.message'),
+        ),
+        migrations.AddConstraint(
+            model_name='message',
+            constraint=models.UniqueConstraint(condition=models.Q(('is_current', True), ('reply_to__isnull', False)), fields=('reply_to',), name='one_current_reply'),
         ),
         migrations.AddIndex(
             model_name='message',
