@@ -15,7 +15,7 @@ class SecurityConfig(AppConfig):
 
     def ready(self) -> None:
         # Models are there only now.
-        from clawdbot_site.security import authentication, checks, doctor, gate, jwt, key_ring, outbound, roles
+        from clawdbot_site.security import authentication, checks, doctor, jwt, key_ring, outbound, roles, rule_book
         from clawdbot_site.security.models import IPRule, User
         from monitoring import sinks, vault
 
@@ -29,7 +29,7 @@ class SecurityConfig(AppConfig):
         post_migrate.connect(roles.ensure_groups_after_migrate, dispatch_uid="security.groups")
         m2m_changed.connect(roles.check_group_change, sender=User.groups.through, dispatch_uid="security.duties")
         for signal in (post_save, post_delete):
-            signal.connect(gate.rules_changed, sender=IPRule, dispatch_uid="security.rules")
+            signal.connect(rule_book.rules_changed, sender=IPRule, dispatch_uid="security.rules")
         user_logged_in.connect(authentication.note_sign_in, dispatch_uid="security.sign_in")
         user_logged_out.connect(authentication.note_sign_out, dispatch_uid="security.sign_out")
         user_login_failed.connect(authentication.note_failure, dispatch_uid="security.failure")

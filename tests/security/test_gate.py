@@ -11,10 +11,12 @@ from datetime import UTC, datetime
 import pytest
 from django.db import DatabaseError
 
-from clawdbot_site.security import gate
-from clawdbot_site.security.gate import Gate, RuleBook, area_of
-from clawdbot_site.security.ip_rules import Decision, Rule
+from clawdbot_site.security import gate, rule_book
+from clawdbot_site.security.areas import area_of
+from clawdbot_site.security.gate import Gate
+from clawdbot_site.security.ip_rules import Rule
 from clawdbot_site.security.models import IPRule
+from clawdbot_site.security.rule_book import RuleBook
 from monitoring import audit
 from monitoring.models import AuditLog
 
@@ -49,17 +51,13 @@ class Book(RuleBook):
     def __init__(self, *rules: Rule, **options) -> None:
         self.rows = list(rules)
         super().__init__(lambda: list(self.rows), lambda: (len(self.rows), hash(tuple(self.rows))), **options)
-        self.noted: list[tuple[str, Decision, str]] = []
-        self.sizes: list[tuple[str, str]] = []
+        self.noted: list[tuple[str, str, str, str]] = []
 
     def start(self) -> None:
         pass
 
-    def note_refusal(self, area, decision, address, request_id) -> None:
-        self.noted.append((area, decision, address))
-
-    def note_size(self, area, address, request_id) -> None:
-        self.sizes.append((area, address))
+    def note(self, action, label, reason, address) -> None:
+        self.noted.append((action, label, reason, address))
 
 
 async def visit(book, path="/", *, kind="http", headers=(), chunks=(b"",), client=VISITOR, site=None):
@@ -201,13 +199,13 @@ async def test_body_without_length_is_cut_when_it_grows_too_large():
     site, book = Site(), Book()
     sent, _site, read = await visit(book, "/webhooks/dingtalk/k/", chunks=[b"x" * 600_000] * 5, site=site)
     assert (sent[0]["status"], len(read), len(site.body)) == (413, 2, 600_000)
-    assert book.sizes == [("webhooks", VISITOR)]
+    assert book.noted == [("webhook.rejected", "webhooks", "size: the body is too large", VISITOR)]
 
 
 async def test_announced_size_is_noted():
     book = Book()
     await visit(book, "/webhooks/feishu/k/", headers=[(b"content-length", b"9999999")])
-    assert book.sizes == [("webhooks", VISITOR)]
+    assert book.noted == [("webhook.rejected", "webhooks", "size: the body is too large", VISITOR)]
 
 
 @pytest.mark.parametrize(
@@ -300,35 +298,35 @@ def test_stopped_book_does_not_start_again():
 
 @pytest.mark.django_db
 def test_revision_changes_when_any_rule_is_made_changed_or_deleted():
-    seen = [gate.read_revision()]
+    seen = [rule_book.read_revision()]
     rule = IPRule.objects.create(action="block", network="10.0.0.5/8")
-    seen.append(gate.read_revision())
+    seen.append(rule_book.read_revision())
     rule.action = "allow"
     rule.save(update_fields=["action"])
-    seen.append(gate.read_revision())
+    seen.append(rule_book.read_revision())
     IPRule.objects.create(action="block", network="11.0.0.0/8")
     rule.delete()
-    seen.append(gate.read_revision())
+    seen.append(rule_book.read_revision())
     assert len(set(seen)) == 4
 
 
 @pytest.mark.django_db
 def test_revision_stays_when_only_hits_are_counted():
     rule = IPRule.objects.create(action="block", network="10.0.0.0/8")
-    before = gate.read_revision()
+    before = rule_book.read_revision()
     book = RuleBook()
     book.load()
     book.decide("10.0.0.1", "site")
     book.flush_hits()
     rule.refresh_from_db()
-    assert (rule.hits, gate.read_revision()) == (1, before)
+    assert (rule.hits, rule_book.read_revision()) == (1, before)
 
 
 @pytest.mark.django_db
 def test_own_change_is_live_at_once_when_committed(django_capture_on_commit_callbacks, monkeypatch):
     book = RuleBook()
     book.load()
-    monkeypatch.setattr(gate, "rules", book)
+    monkeypatch.setattr(rule_book, "rules", book)
     with django_capture_on_commit_callbacks(execute=True):
         rule = IPRule.objects.create(action="block", network=VISITOR)
     refused = not book.decide(VISITOR, "site").allowed
@@ -342,7 +340,7 @@ def test_rows_become_rules_when_read():
     endpoint = uuid.uuid4()
     IPRule.objects.create(action="block", network="::ffff:10.0.0.5/104", scope="webhooks", endpoint_id=endpoint)
     IPRule.objects.create(action="block", network="12.0.0.0/8", expires_at=datetime(2020, 1, 1, tzinfo=UTC))
-    rows = [(r.action, r.network, r.scope, r.endpoint_id, r.expires_at) for r in gate.read_rules()]
+    rows = [(r.action, r.network, r.scope, r.endpoint_id, r.expires_at) for r in rule_book.read_rules()]
     assert rows == [("block", "10.0.0.0/8", "webhooks", endpoint, None)]
 
 
@@ -403,7 +401,7 @@ def test_endpoint_rule_is_asked_when_the_webhook_door_knows_the_endpoint(monkeyp
     mine, other = uuid.uuid4(), uuid.uuid4()
     book = Book(Rule("r", "block", f"{VISITOR}/32", "webhooks", mine))
     book.load()
-    monkeypatch.setattr(gate, "rules", book)
+    monkeypatch.setattr(rule_book, "rules", book)
     scope = {"type": "http", "clawdbot.client_ip": VISITOR}
     assert [gate.admits_to_endpoint(scope, one) for one in (mine, other)] == [False, True]
-    assert [area for area, _decision, _address in book.noted] == [f"endpoint {mine}"]
+    assert book.noted == [("network.refused", f"endpoint {mine} r", "blocked", VISITOR)]
