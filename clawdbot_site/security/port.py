@@ -62,6 +62,7 @@ class BoundedChannel(HTTPChannel):
     maxHeaders = MOST_HEADERS
     totalHeadersSize = MOST_HEADER_BYTES
     MAX_LENGTH = LONGEST_LINE_BYTES
+    length: int | None
     _is_idle = True
     _is_deaf = False  # what still comes is thrown away
     _body_since_s = 0.0  # 0: no body is being read
