@@ -24,7 +24,7 @@ from bots import connections, inbound, intake, limits, places
 from bots.errors import NotStored
 from bots.models import Endpoint
 from bots.places import Place
-from clawdbot_site.security import gate
+from clawdbot_site.security import gate, suspects
 from integrations.base import Adapter, Challenge, Credentials, Inbound, WebhookRequest
 from integrations.errors import AuthenticationError, PayloadError
 from integrations.models import Platform
@@ -132,7 +132,10 @@ async def _take(scope: MutableMapping[str, Any], platform: str, key: str, reques
     opened = await _opened(place.credentials, request)
     if not isinstance(opened, Answer):
         try:
-            return await _act(place, request, opened)
+            answer = await _act(place, request, opened)
+            if answer.outcome in ("accepted", "repeated"):
+                suspects.watch.note_authentic(scope.get("clawdbot.client_ip", ""))
+            return answer
         except AuthenticationError as error:
             opened = _not_authentic(error)
     if opened.suspicion:

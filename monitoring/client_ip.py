@@ -57,6 +57,12 @@ def is_trusted_proxy(text: str) -> bool:
     return _contains(trusted_proxies(), parse_address(text))
 
 
+def is_own(text: str) -> bool:
+    """Loopback and trusted proxies: behind them may be anybody, so nobody is shut out by them."""
+    address = parse_address(text)
+    return address is not None and (address.is_loopback or _contains(trusted_proxies(), address))
+
+
 def resolve(peer: str, forwarded: Iterable[str], trusted: Sequence[Network]) -> str:
     """Walk from the peer over the entries of X-Forwarded-For, right to left, as long as trusted proxies wrote them.
 

@@ -15,14 +15,25 @@ class SecurityConfig(AppConfig):
 
     def ready(self) -> None:
         # Models are there only now.
-        from clawdbot_site.security import authentication, checks, doctor, jwt, key_ring, outbound, roles, rule_book
+        from clawdbot_site.security import (
+            authentication,
+            checks,
+            doctor,
+            jwt,
+            key_ring,
+            outbound,
+            roles,
+            rule_book,
+            suspects,
+        )
         from clawdbot_site.security.models import IPRule, User
-        from monitoring import sinks, vault
+        from monitoring import audit, sinks, vault
 
         checks.register()
         vault.register(key_ring)
         sinks.register_post(outbound.post_json)
         doctor.register()
+        audit.on_refusal(suspects.watch.note)
         # In this order: signing keys are sealed with data keys.
         post_migrate.connect(key_ring.after_migrate, sender=self, dispatch_uid="security.data_keys")
         post_migrate.connect(jwt.after_migrate, sender=self, dispatch_uid="security.signing_keys")

@@ -16,6 +16,7 @@ AREAS: Final = (
     ("/v1/", "api"),
     ("/ws/", "api"),
 )
+AREA_NAMES: Final = ("admin", "api", "webhooks")
 TOKENS: Final = "/api/v1/auth/"
 PROBES: Final = frozenset({"/livez", "/readyz"})
 # The resources of the API have smaller limits of their own; pictures for a model and lists of rules need these.

@@ -9,10 +9,12 @@ from typing import Any, Final
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
+from django.conf import settings
 from django.db import DatabaseError
 
 from clawdbot_site.security import rule_book
-from clawdbot_site.security.areas import PROBES, area_of, body_limit
+from clawdbot_site.security.areas import PROBES, TOKENS, area_of, body_limit
+from clawdbot_site.security.pace import Pace
 from clawdbot_site.security.refusals import (
     BAD_HEADER,
     FORBIDDEN,
@@ -22,9 +24,10 @@ from clawdbot_site.security.refusals import (
     UNAVAILABLE,
     Answer,
     refuse,
+    too_often,
 )
 from clawdbot_site.security.rule_book import RuleBook
-from monitoring.client_ip import client_ip
+from monitoring.client_ip import client_ip, is_own
 from monitoring.context import ASGIApp, Receive, RequestContext, Send, current
 
 logger = logging.getLogger(__name__)
@@ -64,6 +67,7 @@ class Gate:
     def __init__(self, app: ASGIApp, book: RuleBook | None = None) -> None:
         self.app = app
         self.book = book or rule_book.rules
+        self._visits, self._tokens = Pace(), Pace()
         self._with_context = RequestContext(self._judge)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -75,7 +79,11 @@ class Gate:
     async def _judge(self, scope: Scope, receive: Receive, send: Send) -> None:
         address = scope["clawdbot.client_ip"] = client_ip(scope)
         area = area_of(scope["path"])
-        refusal = await self._network_refusal(address, area, scope["path"]) or _refusal_of(scope, area)
+        refusal = (
+            await self._network_refusal(address, area, scope["path"])
+            or self._pace_refusal(address, area, scope["path"])
+            or _refusal_of(scope, area)
+        )
         if refusal:
             self._note(refusal, area, address)
             await refuse(refusal, area, scope, receive, send)
@@ -97,6 +105,18 @@ class Gate:
             return None
         self.book.note("network.refused", f"{area} {decision.rule_id or ''}".strip(), decision.reason, address)
         return FORBIDDEN
+
+    def _pace_refusal(self, address: str, area: str, path: str) -> Answer | None:
+        """Callbacks are not counted here: platforms send many, and their endpoints have a limit of their own."""
+        if area == "webhooks":
+            return None
+        wait_s = self._visits.wait_s(address, settings.REQUESTS_PER_MINUTE)
+        if not wait_s and path.startswith(TOKENS):
+            wait_s = self._tokens.wait_s(address, settings.TOKEN_REQUESTS_PER_MINUTE)
+        if not wait_s or is_own(address):
+            return None
+        self.book.note("network.refused", area, "too many requests", address)
+        return too_often(wait_s)
 
     async def _is_ready(self) -> bool:
         if not self.book.is_loaded:

@@ -19,6 +19,8 @@ from django.db import DatabaseError, close_old_connections, connection, transact
 from django.db.models import Count, F, Sum
 from django.utils import timezone
 
+from clawdbot_site.security import suspects
+from clawdbot_site.security.areas import AREA_NAMES
 from clawdbot_site.security.ip_rules import Decision, Rule, RuleSet, compile
 from clawdbot_site.security.models import IPRule
 from monitoring import audit
@@ -86,14 +88,31 @@ class RuleBook:
         if self._rules is None:
             raise LookupError("the rules were never read")
         decision = self._rules.decide(address, area, endpoint_id)
-        if decision.rule_id:
-            with self._lock:
-                self._hits[decision.rule_id] += 1
+        self._count(decision.rule_id)
+        if self._rules.trial and decision.allowed:
+            self._try(self._rules.trial.decide(address, area, endpoint_id), decision, address, area)
         return decision
+
+    def _count(self, rule_id: str | None) -> None:
+        if rule_id:
+            with self._lock:
+                self._hits[rule_id] += 1
+
+    def _try(self, trial: Decision, decision: Decision, address: str, area: str) -> None:
+        """Count and note what the rules on trial would have done."""
+        if trial.rule_id != decision.rule_id:
+            self._count(trial.rule_id)
+        if not trial.allowed:
+            self.note("network.would_refuse", f"{area} {trial.rule_id or ''}".strip(), trial.reason, address)
 
     def knows_endpoint(self, endpoint_id: UUID) -> bool:
         """Whether any rule names this endpoint; if none does, the gate in front has decided already."""
-        return self._rules is not None and ("webhooks", endpoint_id) in self._rules.lists
+        return self._rules is not None and self._rules.knows(endpoint_id)
+
+    def lets_in_by_rule(self, address: str) -> bool:
+        """Whether a rule allows this address by name somewhere: such a one is never blocked automatically."""
+        decisions = [self._rules.decide(address, area) for area in ("site", *AREA_NAMES)] if self._rules else []
+        return any(decision.reason == "allowed" for decision in decisions)
 
     def load(self) -> None:
         """Read the rules if they changed. Raises DatabaseError."""
@@ -121,6 +140,7 @@ class RuleBook:
         while self._refusals:
             _audit(self._refusals.popleft())
         audit.write_overdue()
+        suspects.watch.flush(self.lets_in_by_rule)
         if time.monotonic() - self._flushed_at >= FLUSH_S:
             self.flush_hits()
 

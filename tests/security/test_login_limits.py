@@ -11,7 +11,7 @@ from django.urls import include, path
 from redis.exceptions import ConnectionError as RedisConnectionError
 from rest_framework.test import APIClient
 
-from clawdbot_site.security import checks, throttling
+from clawdbot_site.security import checks, counting
 from clawdbot_site.security.models import ApiClient, User
 from clawdbot_site.security.urls import token_urlpatterns
 from monitoring import audit
@@ -26,7 +26,7 @@ RIGHT = "correct horse"
 def site(settings, tmp_path):
     settings.ROOT_URLCONF, settings.STATIC_ROOT = __name__, tmp_path
     cache.clear()
-    throttling._own_store.clear()
+    counting.own_store.clear()
     audit.REFUSALS.clear()
     User.objects.create_superuser("ada", password=RIGHT)
 

@@ -1,0 +1,26 @@
+"""Counters that all processes share, in Django's cache; while it cannot be reached each process counts for itself."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+
+from django.core.cache import caches
+from django.core.cache.backends.base import BaseCache
+from django.core.cache.backends.locmem import LocMemCache
+from redis.exceptions import RedisError
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+own_store = LocMemCache("sign-in", {"OPTIONS": {"MAX_ENTRIES": 10_000}})
+
+
+def in_store(work: Callable[[BaseCache], T]) -> T:
+    """With Redis lost people can still sign in, and guessing stays limited."""
+    try:
+        return work(caches["default"])
+    except (RedisError, OSError):
+        logger.warning("cache unreachable, attempts are counted per process")
+        return work(own_store)
