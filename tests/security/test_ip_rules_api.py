@@ -54,8 +54,8 @@ def browser():
 def test_rule_is_made_changed_and_deleted_and_each_is_audited(rest):
     made = rest.post(LIST, {**BLOCK, "note": "scanner"})
     assert made.status_code == 201
-    shown = "id action network scope endpoint expires_at note hits last_hit_at created_at updated_at created_by"
-    assert list(made.data) == shown.split()
+    shown = "id action network scope endpoint expires_at dry_run automatic note hits last_hit_at"
+    assert list(made.data) == [*shown.split(), "created_at", "updated_at", "created_by"]
     address = f"{LIST}{made.data['id']}/"
     assert rest.patch(address, {"note": "old scanner"}).data["note"] == "old scanner"
     assert rest.delete(address).status_code == 204
