@@ -25,7 +25,7 @@ from clawdbot_site.security.counting import in_store
 from clawdbot_site.security.ip_rules import caller_of
 from clawdbot_site.security.models import IPRule
 from monitoring import audit
-from monitoring.client_ip import is_own
+from monitoring.client_ip import holds_own
 from monitoring.context import SYSTEM, Actor, bind
 
 logger = logging.getLogger(__name__)
@@ -51,18 +51,17 @@ class Watch:
     """Counts in memory what the background thread writes down; thread-safe, and never waits for anything."""
 
     def __init__(self) -> None:
-        self._failures: Counter[Key] = Counter()
+        self._failures: Counter[tuple[str, str]] = Counter()  # by scope and address
         self._authentic: dict[str, float] = {}  # address -> when last told to the cache
         self._new_authentic: set[str] = set()
         self._lock = threading.Lock()
 
     def note(self, action: str, actor: Actor, address: str) -> None:
         """A refusal was recorded. Those of people who are signed in are mistakes and no attack."""
-        if action in SCOPES and actor.kind == "anonymous" and settings.AUTO_BLOCK_FAILURES:
-            network = caller_of(address)
+        if action in SCOPES and actor.kind == "anonymous" and address and settings.AUTO_BLOCK_FAILURES:
             with self._lock:
-                if network and len(self._failures) < MOST_CALLERS:
-                    self._failures[SCOPES[action].value, network] += 1
+                if len(self._failures) < MOST_CALLERS:
+                    self._failures[SCOPES[action].value, address] += 1
 
     def note_authentic(self, address: str) -> None:
         """A callback proved that a platform sends from here. Costs the message path a look into a dictionary."""
@@ -81,18 +80,18 @@ class Watch:
             authentic, self._new_authentic = self._new_authentic, set()
         for network in authentic:
             _remember(network)
-        for key, count in failures.items():
-            if not is_exempt(key, is_welcome) and _add(key, count) >= settings.AUTO_BLOCK_FAILURES:
+        for (scope, address), count in failures.items():
+            key = (scope, caller_of(address))
+            if not (is_welcome(address) or is_exempt(key)) and _add(key, count) >= settings.AUTO_BLOCK_FAILURES:
                 block(key)
 
 
 watch = Watch()
 
 
-def is_exempt(key: Key, is_welcome: Callable[[str], bool]) -> bool:
+def is_exempt(key: Key) -> bool:
     scope, network = key
-    address = network.partition("/")[0]
-    if is_own(address) or is_welcome(address):
+    if not network or holds_own(network):
         return True
     return scope == IPRule.Scope.WEBHOOKS and bool(in_store(lambda store: store.get(_authentic_key(network))))
 
