@@ -124,7 +124,8 @@ def _query(scope: Mapping[str, Any]) -> Mapping[str, str]:
 
 
 async def _take(scope: MutableMapping[str, Any], platform: str, key: str, request: WebhookRequest) -> Answer:
-    place = places.recall(key) or await _in_thread(places.look_up)(key)
+    recalled = places.recall(key)
+    place = recalled or await _in_thread(places.look_up)(key)
     if place is None or place.credentials.platform != platform:
         return await _nobody(platform, request)
     if not gate.admits_to_endpoint(scope, place.endpoint.pk):
@@ -139,6 +140,8 @@ async def _take(scope: MutableMapping[str, Any], platform: str, key: str, reques
         except AuthenticationError as error:
             opened = _not_authentic(error)
     if opened.suspicion:
+        if recalled:
+            await _in_thread(places.look_up)(key)  # as for an unknown key, which is never remembered (rule W7)
         await _in_thread(_report)(place, opened.suspicion)
     return opened
 

@@ -119,6 +119,7 @@ async def test_visitor_comes_in_with_address_and_request_id_when_nothing_forbids
     assert len(dict(sent[0]["headers"])[b"x-request-id"]) >= 8
 
 
+@pytest.mark.rule("N6")
 @pytest.mark.parametrize(("path", "is_json"), [("/api/v1/x/", True), ("/webhooks/feishu/k/", True), ("/admin/", False)])
 async def test_blocked_visitor_is_refused_before_the_body_is_read(path, is_json):
     sent, site, read = await visit(Book(BLOCK), path, chunks=(b"secret",))
@@ -132,6 +133,7 @@ async def test_blocked_visitor_is_refused_before_the_body_is_read(path, is_json)
         assert headers[b"content-type"].startswith(b"text/html")
 
 
+@pytest.mark.rule("N6")
 async def test_blocked_visitor_is_closed_with_4403_when_it_opens_a_websocket():
     sent, site, _read = await visit(Book(BLOCK), "/ws/chat/demo/", kind="websocket")
     assert (sent, site.scopes) == ([{"type": "websocket.close", "code": 4403}], [])
@@ -148,11 +150,13 @@ async def test_probe_is_refused_only_by_rules_of_the_whole_site():
     assert await status_of(Book(Rule("r", "allow", "10.0.0.0/8", "site")), "/livez") == 403
 
 
+@pytest.mark.rule("N2")
 async def test_unknown_address_is_refused_only_when_a_rule_is_in_force():
     assert await status_of(Book(BLOCK), client=None) == 403
     assert await status_of(Book(), client=None) == 200
 
 
+@pytest.mark.rule("N1")
 async def test_forged_forwarding_header_changes_nothing_when_the_peer_is_no_proxy():
     forged = [(b"x-forwarded-for", b"10.0.0.1"), (b"x-real-ip", b"10.0.0.1")]
     assert await status_of(Book(BLOCK), headers=forged) == 403
@@ -178,6 +182,7 @@ async def test_lifespan_passes_through_when_the_server_sends_it():
 # -- sizes and headers --
 
 
+@pytest.mark.rule("W4")
 @pytest.mark.parametrize(
     ("path", "length", "status"),
     [
@@ -195,6 +200,7 @@ async def test_announced_body_is_judged_before_it_is_read(path, length, status):
     assert (read == []) == (status == 413)
 
 
+@pytest.mark.rule("W4")
 async def test_body_without_length_is_cut_when_it_grows_too_large():
     site, book = Site(), Book()
     sent, _site, read = await visit(book, "/webhooks/dingtalk/k/", chunks=[b"x" * 600_000] * 5, site=site)
@@ -243,6 +249,7 @@ async def test_visitors_wait_and_probes_pass_when_the_rules_were_never_read():
     ]
 
 
+@pytest.mark.rule("N5")
 def test_last_good_rules_stay_when_the_database_is_lost():
     book = Book(BLOCK)
     book.load()
@@ -264,6 +271,7 @@ def follow(book: RuleBook, is_done, within_s: float) -> float:
         book.stop()
 
 
+@pytest.mark.rule("N5")
 @pytest.mark.django_db
 def test_change_is_live_within_two_seconds_when_another_process_made_it():
     book = Book()
@@ -360,6 +368,62 @@ def test_hits_are_kept_when_they_cannot_be_written(monkeypatch):
     rule.refresh_from_db()
     assert rule.hits == 4
     assert rule.last_hit_at is not None
+
+
+# -- rules on trial --
+
+
+@pytest.mark.django_db
+def test_rule_on_trial_refuses_nobody_and_is_counted_and_noted():
+    audit.REFUSALS.clear()
+    rule = IPRule.objects.create(action="block", network=VISITOR, is_dry_run=True)
+    book = RuleBook()
+    book.load()
+    book.start = lambda: None
+    sent = [asyncio.run(visit(book, "/admin/"))[0] for _ in range(3)]
+    book.flush()
+    rule.refresh_from_db()
+
+    assert ([one[0]["status"] for one in sent], rule.hits) == ([200] * 3, 3)
+    (entry,) = AuditLog.objects.all()
+    assert (entry.action, entry.target_label, entry.reason) == ("network.would_refuse", f"admin {rule.pk}", "blocked")
+
+
+@pytest.mark.django_db
+def test_allow_list_on_trial_tells_whom_it_would_refuse():
+    audit.REFUSALS.clear()
+    IPRule.objects.create(action="allow", network="10.0.0.0/8", is_dry_run=True, scope="admin")
+    book = RuleBook()
+    book.load()
+    book.start = lambda: None
+    statuses = [asyncio.run(status_of(book, path)) for path in ("/admin/", "/api/v1/bots/")]
+    book.flush()
+    assert statuses == [200, 200]
+    assert list(AuditLog.objects.values_list("reason", flat=True)) == ["not in the allow list"]
+
+
+def test_rule_that_counts_is_counted_once_beside_one_on_trial():
+    book = Book(BLOCK, Rule("t", "block", "198.51.100.0/24", "site", is_dry_run=True))
+    book.load()
+    assert [book.decide(address, "site").rule_id for address in (VISITOR, "198.51.100.8")] == ["r1", None]
+    assert dict(book._hits) == {"r1": 1, "t": 1}
+
+
+# -- what the port did not read --
+
+
+@pytest.mark.rule("W4")
+@pytest.mark.parametrize(("cut", "status"), [("too large", 413), ("too slow", 408)])
+async def test_what_the_port_did_not_read_is_answered_and_noted(cut, status):
+    book, site = Book(), Site()
+    scope = {"type": "http", "path": "/webhooks/feishu/k/", "headers": [], "client": (VISITOR, 1), "clawdbot.cut": cut}
+    sent: list = []
+
+    async def send(message):
+        sent.append(message)
+
+    await Gate(site, book)(scope, None, send)
+    assert (sent[0]["status"], site.scopes, len(book.noted)) == (status, [], 1)
 
 
 # -- audit --

@@ -44,6 +44,7 @@ def errors(answer) -> str:
     return str(answer.context["form"].non_field_errors())
 
 
+@pytest.mark.rule("A10")
 def test_guessing_is_stopped_after_ten_wrong_passwords_even_with_the_right_one():
     codes = [token().status_code for _ in range(25)]
     assert codes == [401] * 10 + [429] * 15
@@ -52,6 +53,7 @@ def test_guessing_is_stopped_after_ten_wrong_passwords_even_with_the_right_one()
     assert last.data["error"]["message"]
 
 
+@pytest.mark.rule("A10")
 def test_limit_is_shared_with_the_login_page():
     for _ in range(5):
         token()
@@ -95,6 +97,7 @@ def test_account_is_stopped_when_many_addresses_try_it():
     assert codes == [401] * 100 + [429] * 10
 
 
+@pytest.mark.rule("A10")
 def test_forged_forwarding_headers_do_not_help_when_the_peer_is_no_proxy():
     codes = [token(HTTP_X_FORWARDED_FOR=f"10.0.0.{number}").status_code for number in range(15)]
     assert codes == [401] * 10 + [429] * 5
@@ -110,6 +113,7 @@ def test_spelling_of_the_name_does_not_help():
     assert codes == [401] * 10 + [429] * 5
 
 
+@pytest.mark.rule("A10")
 def test_keys_are_limited_by_network():
     def guess(key: str = "abcdefgh.guess") -> int:
         return APIClient().post("/api/v1/auth/token/", {"api_key": key}, REMOTE_ADDR="198.51.100.1").status_code

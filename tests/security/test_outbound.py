@@ -324,6 +324,7 @@ def certificate(folder, name: str):
     return context, pem
 
 
+@pytest.mark.rule("E13")
 def test_certificate_is_checked_against_the_name_of_a_pinned_connection(settings, dns, tmp_path, monkeypatch):
     context, trusted = certificate(tmp_path, "models.example")
     asked_for: list[str] = []
@@ -344,6 +345,7 @@ def test_certificate_is_checked_against_the_name_of_a_pinned_connection(settings
     assert server.seen == [("/", f"models.example:{server.server_port}")]
 
 
+@pytest.mark.rule("E13")
 def test_old_tls_is_refused(local_client, tmp_path):
     context, _ = certificate(tmp_path, "models.example")
     context.set_ciphers("ALL:@SECLEVEL=0")
