@@ -29,7 +29,7 @@ BAD_REQUEST: Final = Answer(400, "bad_request", "This is no valid HTTP request."
 BAD_HEADER: Final = Answer(400, "bad_request", "A header is malformed or given twice.")
 LONG_ADDRESS: Final = Answer(414, "address_too_long", "The address of the request is too long.")
 MANY_HEADERS: Final = Answer(431, "headers_too_large", "The request has too many or too long headers.")
-TOO_OFTEN: Final = Answer(429, "too_many", "Too many requests from your network address. Wait, then try again.")
+TOO_OFTEN: Final = Answer(429, "rate_limited", "Too many requests from your network address. Wait, then try again.")
 UNAVAILABLE: Final = Answer(503, "unavailable", "The database cannot be reached. Try again in a moment.")
 
 

@@ -99,7 +99,7 @@ async def test_the_answer_says_how_long_and_the_log_why(settings, monkeypatch):
     sent, site, _read = await visit(book, "/api/v1/bots/")
 
     assert (sent[0]["status"], dict(sent[0]["headers"])[b"retry-after"], site.scopes) == (429, b"7", [])
-    assert json.loads(sent[1]["body"])["error"]["code"] == "too_many"
+    assert json.loads(sent[1]["body"])["error"]["code"] == "rate_limited"
     assert book.noted == [("network.refused", "api", "too many requests", VISITOR)]
     sent, _site, _read = await visit(book, "/ws/chat/demo/", kind="websocket")
     assert sent == [{"type": "websocket.close", "code": 4429}]
