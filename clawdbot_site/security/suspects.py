@@ -38,7 +38,8 @@ SCOPES: Final = {
     "token.refused": IPRule.Scope.SITE,
     "access.refused": IPRule.Scope.SITE,
 }
-MOST_CALLERS: Final = 10_000
+MOST_PENDING: Final = 1_000  # addresses between two flushes: the thread that writes them also follows the rules
+MOST_AUTHENTIC: Final = 10_000
 GROWTH: Final = 4
 REMEMBERED: Final = timedelta(days=7)  # how long an earlier block makes the next one longer
 AUTHENTIC_S: Final = 24 * 3600
@@ -60,7 +61,7 @@ class Watch:
         """A refusal was recorded. Those of people who are signed in are mistakes and no attack."""
         if action in SCOPES and actor.kind == "anonymous" and address and settings.AUTO_BLOCK_FAILURES:
             with self._lock:
-                if len(self._failures) < MOST_CALLERS:
+                if len(self._failures) < MOST_PENDING:
                     self._failures[SCOPES[action].value, address] += 1
 
     def note_authentic(self, address: str) -> None:
@@ -68,7 +69,7 @@ class Watch:
         now = time.monotonic()
         if now - self._authentic.get(address, -AUTHENTIC_STEP_S) >= AUTHENTIC_STEP_S:
             with self._lock:
-                if len(self._authentic) >= MOST_CALLERS:
+                if len(self._authentic) >= MOST_AUTHENTIC:
                     self._authentic.clear()
                 self._authentic[address] = now
                 self._new_authentic.add(caller_of(address))

@@ -20,6 +20,7 @@ from clawdbot_site.asgi import application
 from clawdbot_site.security import rule_book, suspects
 from clawdbot_site.security.models import IPRule
 from integrations.dingtalk.crypto import callback_signature
+from integrations.errors import AuthenticationError
 from integrations.feishu.adapter import FeishuAdapter
 from integrations.feishu.crypto import encrypt, event_signature
 from integrations.models import PlatformCredential, QuotaUsage
@@ -382,7 +383,12 @@ async def test_a_retry_after_a_lost_answer_is_one_message(feishu, monkeypatch):
 @pytest.mark.rule("N6")
 async def test_a_rule_of_the_endpoint_is_asked_before_any_signature(feishu, monkeypatch):
     opened = []
-    monkeypatch.setattr(FeishuAdapter, "open", lambda *args: opened.append(args))
+
+    def noting(*args):
+        opened.append(args)
+        raise AuthenticationError("nobody is authentic here")
+
+    monkeypatch.setattr(FeishuAdapter, "open", noting)
     rule = IPRule(action="block", network="198.51.100.7", scope="webhooks", endpoint_id=feishu.pk)
     await in_database(rule.save)()
     await in_database(rule_book.rules.load)()

@@ -27,6 +27,7 @@ def site(settings, tmp_path):
     settings.ROOT_URLCONF, settings.STATIC_ROOT = __name__, tmp_path
     cache.clear()
     counting.own_store.clear()
+    counting._lost_until_s = 0.0
     audit.REFUSALS.clear()
     User.objects.create_superuser("ada", password=RIGHT)
 
@@ -126,10 +127,13 @@ def test_keys_are_limited_by_network():
 class Lost(BaseCache):
     """A cache whose server is gone."""
 
+    asked = 0
+
     def __init__(self, location: str, params: dict) -> None:
         super().__init__(params)
 
     def add(self, *args, **kwargs):
+        type(self).asked += 1
         raise RedisConnectionError("gone")
 
     get = set = incr = decr = delete = add
@@ -139,6 +143,14 @@ def test_limits_hold_and_people_get_in_when_the_cache_is_lost(settings):
     settings.CACHES = {"default": {"BACKEND": f"{__name__}.Lost"}}
     assert token(RIGHT).status_code == 200
     assert [token().status_code for _ in range(12)] == [401] * 10 + [429] * 2
+
+
+def test_lost_cache_is_left_alone_for_a_while(settings):
+    settings.CACHES = {"default": {"BACKEND": f"{__name__}.Lost"}}
+    Lost.asked = 0
+    for _ in range(5):
+        token()
+    assert Lost.asked == 1, "each of them would wait for it"
 
 
 def test_sign_ins_are_audited_with_their_flood_counted_once():

@@ -34,6 +34,7 @@ def site(settings):
     settings.AUTO_BLOCK_FIRST_S, settings.AUTO_BLOCK_LONGEST_S = 900, 86_400
     cache.clear()
     counting.own_store.clear()
+    counting._lost_until_s = 0.0
     audit.REFUSALS.clear()
     suspects.watch._failures.clear()
 
