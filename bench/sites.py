@@ -73,6 +73,11 @@ class Server(Processes):
         self.start("-m", "daphne", "-v", "0", "-b", "127.0.0.1", "-p", str(self.port), application)
         return self
 
+    def up(self) -> Self:
+        """As `make run` and the service unit start it: the whole embedded mode, or the site alone."""
+        self.start("manage.py", "up")
+        return self
+
     def uvicorn(self, application: str) -> Self:
         quiet = ("--log-level", "warning", "--no-access-log")
         self.start("-m", "uvicorn", application, "--host", "127.0.0.1", "--port", str(self.port), *quiet)
@@ -85,10 +90,6 @@ class Server(Processes):
 
     def beat(self) -> Self:
         self.start("-m", "celery", "-A", "clawdbot_site", "beat", "-l", "WARNING")
-        return self
-
-    def embedded(self) -> Self:
-        self.start("manage.py", "up")
         return self
 
     def join(self, queue: str) -> Door:
@@ -127,7 +128,7 @@ def web(world: World, name: str, database: int, *, by_uvicorn: bool = False) -> 
     """The product's site process alone: the door."""
     world.postgres.create(name, "template_site")
     server = Server(world, name, world.production_env(name, database))
-    return server.uvicorn(SITE) if by_uvicorn else server.daphne(SITE)
+    return server.uvicorn(SITE) if by_uvicorn else server.up()
 
 
 def production(world: World, name: str, database: int) -> Server:
@@ -146,4 +147,4 @@ def bare_worker(world: World, name: str, database: int, *, keeps_connections: bo
 
 def embedded(world: World, name: str) -> Server:
     """``name`` is also its folder's: what one experiment leaves unanswered must not be another's work."""
-    return Server(world, name, world.env(name)).embedded()
+    return Server(world, name, world.env(name)).up()

@@ -1,4 +1,4 @@
-"""Daphne, as ClawdBot runs it: no access log, a socket of its own or an inherited one, and an end that cuts nobody off.
+"""Daphne, as ClawdBot runs it: bounded reading, no access log, an own or inherited socket, an end that cuts nobody off.
 
 Daphne by itself cancels at its stop whatever is in flight. Here it stops accepting, lets open requests finish, and
 stops then. WebSockets are not waited for: their clients come back and get what they missed.
@@ -16,8 +16,10 @@ from contextlib import suppress
 from typing import Any, Final
 
 from channels.routing import get_default_application
+from daphne import server as daphne
 from daphne.http_protocol import WebRequest
-from daphne.server import Server
+
+from clawdbot_site.security.port import MESSAGE_BYTES, BoundedFactory, BoundedSocketFactory
 
 logger = logging.getLogger(__name__)
 FINISH_S: Final = 10.0
@@ -25,7 +27,7 @@ LOOK_S: Final = 0.05
 QUIET_LOOKS: Final = 3  # what has been sent to us and not been read yet shows itself within these
 
 
-class GracefulServer(Server):
+class GracefulServer(daphne.Server):
     """``finish_requests`` and ``end`` may be called from any thread while ``run`` runs in the main one."""
 
     is_finishing = False
@@ -34,6 +36,15 @@ class GracefulServer(Server):
         super().__init__(**options)
         self._ports: list[Any] = []
         self.connections: dict[Any, dict[str, Any]] = {}
+
+    def run(self) -> None:
+        daphne.HTTPFactory, daphne.WebSocketFactory = BoundedFactory, BoundedSocketFactory  # what it makes channels by
+        super().run()
+
+    def create_application(self, protocol: Any, scope: dict[str, Any]) -> Any:
+        if cut := getattr(protocol, "cut", ""):
+            scope["clawdbot.cut"] = cut
+        return super().create_application(protocol, scope)
 
     def listen_success(self, port: Any) -> None:
         self._ports.append(port)
@@ -87,6 +98,8 @@ def server(endpoint: str, ready: Callable[[], None]) -> GracefulServer:
         action_logger=None,
         http_timeout=None,
         websocket_timeout=-1,
+        websocket_max_message_size=MESSAGE_BYTES,
+        websocket_max_frame_size=MESSAGE_BYTES,
         application_close_timeout=5,
         ready_callable=ready,
         server_name="ClawdBot",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from bots import chats, files, recalls
+from clawdbot_site.security import suspects
 
 
 def tidy() -> None:
     files.forget_images()
     recalls.forget_old()
+    suspects.forget_old()
     chats.find_new()

@@ -24,7 +24,7 @@ from bots import connections, inbound, intake, limits, places
 from bots.errors import NotStored
 from bots.models import Endpoint
 from bots.places import Place
-from clawdbot_site.security import gate
+from clawdbot_site.security import gate, suspects
 from integrations.base import Adapter, Challenge, Credentials, Inbound, WebhookRequest
 from integrations.errors import AuthenticationError, PayloadError
 from integrations.models import Platform
@@ -124,7 +124,8 @@ def _query(scope: Mapping[str, Any]) -> Mapping[str, str]:
 
 
 async def _take(scope: MutableMapping[str, Any], platform: str, key: str, request: WebhookRequest) -> Answer:
-    place = places.recall(key) or await _in_thread(places.look_up)(key)
+    recalled = places.recall(key)
+    place = recalled or await _in_thread(places.look_up)(key)
     if place is None or place.credentials.platform != platform:
         return await _nobody(platform, request)
     if not gate.admits_to_endpoint(scope, place.endpoint.pk):
@@ -132,10 +133,15 @@ async def _take(scope: MutableMapping[str, Any], platform: str, key: str, reques
     opened = await _opened(place.credentials, request)
     if not isinstance(opened, Answer):
         try:
-            return await _act(place, request, opened)
+            answer = await _act(place, request, opened)
+            if answer.outcome in ("accepted", "repeated"):
+                suspects.watch.note_authentic(scope.get("clawdbot.client_ip", ""))
+            return answer
         except AuthenticationError as error:
             opened = _not_authentic(error)
     if opened.suspicion:
+        if recalled:
+            await _in_thread(places.look_up)(key)  # as for an unknown key, which is never remembered (rule W7)
         await _in_thread(_report)(place, opened.suspicion)
     return opened
 

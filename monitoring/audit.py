@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -28,6 +28,7 @@ __all__ = [
     "digest",
     "entry",
     "following",
+    "on_refusal",
     "record",
     "record_changed",
     "record_created",
@@ -45,6 +46,8 @@ ACTION = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+", re.ASCII)
 MANY: Final = 200
 REFUSALS: Final = FloodControl()
 READS: Final = FloodControl()
+Observer = Callable[[str, Actor, str], None]
+_observers: list[Observer] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +145,19 @@ def record_refusal(
     """
     where = _describe(target, target_label)
     event = _event(action, where, outcome, reason)
+    for observe in _observers:
+        observe(action, event.actor, event.address)
     count = refusal_due(event.address, where, f"{action}: {reason}", event)
     if count:
         _write(event, count=count)
     write_overdue()
     return bool(count)
+
+
+def on_refusal(observer: Observer) -> None:
+    """Have ``observer(action, actor, address)`` called for every refusal, written or only counted."""
+    if observer not in _observers:
+        _observers.append(observer)
 
 
 def refusal_due(address: str, target: object, reason: str, memo: Any = None) -> int:

@@ -35,6 +35,7 @@ FORWARDING_HEADERS = frozenset(
     }
 )
 LONGEST_ADDRESS = 64  # characters, with port and zone
+LOOPBACK = (ipaddress.IPv4Network("127.0.0.0/8"), ipaddress.IPv6Network("::1/128"))
 MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 
 
@@ -55,6 +56,19 @@ def is_direct(scope: Scope) -> bool:
 
 def is_trusted_proxy(text: str) -> bool:
     return _contains(trusted_proxies(), parse_address(text))
+
+
+def is_own(text: str) -> bool:
+    """Loopback and trusted proxies: behind them may be anybody, so nobody is shut out by them."""
+    address = parse_address(text)
+    return address is not None and (address.is_loopback or _contains(trusted_proxies(), address))
+
+
+def holds_own(network_text: str) -> bool:
+    """Whether loopback or a trusted proxy lies in a network."""
+    network = parse_network(network_text)
+    own = (*LOOPBACK, *trusted_proxies())
+    return network is not None and any(one.version == network.version and one.overlaps(network) for one in own)
 
 
 def resolve(peer: str, forwarded: Iterable[str], trusted: Sequence[Network]) -> str:

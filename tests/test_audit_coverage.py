@@ -86,6 +86,7 @@ def actions() -> list[str]:
 
 DOORS = ("bots/api", "bots/admin", "monitoring/admin", "inference/admin.py", "integrations/admin.py")
 DOORS += ("clawdbot_site/security/admin.py", "clawdbot_site/security/api.py", "clawdbot_site/security/views.py")
+DOORS += ("clawdbot_site/security/network_admin.py", "clawdbot_site/security/network_api.py")
 PAST_THE_LOG = {"update", "bulk_update", "bulk_create", "update_or_create", "_raw_delete", "raw", "execute"}
 
 
@@ -216,6 +217,7 @@ CASES: dict[str, Case] = {
         lambda: (f"{API}dead-letters/retry/", {"ids": [str(dead().pk)]}), "message.retried"
     ),
     "POST ip-rules/": Case(lambda: (f"{API}ip-rules/", RULE), "iprule.created"),
+    "POST ip-rules/import/": Case(lambda: (f"{API}ip-rules/import/", {"text": "203.0.113.0/24"}), "iprule.imported"),
     f"PUT ip-rules/{PK}/": Case(lambda: at("ip-rules", rule().pk, **RULE), "iprule.changed"),
     f"PATCH ip-rules/{PK}/": Case(lambda: at("ip-rules", rule().pk, note="x"), "iprule.changed"),
     f"DELETE ip-rules/{PK}/": Case(lambda: at("ip-rules", rule().pk), "iprule.deleted"),

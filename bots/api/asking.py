@@ -17,12 +17,12 @@ from rest_framework.views import APIView
 
 from bots import web
 from bots.api import answers
-from bots.api.parsing import BoundedJSONParser
 from bots.api.words import WordsField
 from bots.drafts import Accepted, Draft
 from bots.following import Piece, Settled
 from bots.models import Bot, Conversation
 from clawdbot_site.security.authentication import Principal
+from clawdbot_site.security.parsing import BoundedJSONParser
 from monitoring.api import JsonOnly
 from monitoring.ids import uuid7
 

@@ -16,8 +16,8 @@ from rest_framework.response import Response
 
 from bots import discarding, retrying
 from bots.api.conversations import MESSAGES, MessageSerializer, messages
-from bots.api.parsing import BoundedJSONParser
 from bots.models import Conversation, Message
+from clawdbot_site.security.parsing import BoundedJSONParser
 
 MOST_IDS = 200
 

@@ -14,9 +14,9 @@ from rest_framework.views import APIView
 
 from bots import pushes
 from bots.api.changing import READ_AND_WRITE_BOTS, Conflict, ResourceViewSet
-from bots.api.parsing import BoundedJSONParser
 from bots.api.words import WordsField
 from bots.models import Bot, Endpoint, Message
+from clawdbot_site.security.parsing import BoundedJSONParser
 from integrations.models import PlatformCredential
 from monitoring import audit
 

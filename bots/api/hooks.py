@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import secrets
 import time
 from io import BytesIO
 from typing import Any
@@ -28,10 +29,10 @@ from rest_framework.views import APIView
 from bots import web
 from bots.api import answers
 from bots.api.endpoints import PushedSerializer, push, require_one
-from bots.api.parsing import BoundedJSONParser, TooLarge
 from bots.api.words import WordsField
 from bots.drafts import Accepted, Draft
 from bots.models import Conversation, Endpoint
+from clawdbot_site.security.parsing import BoundedJSONParser, TooLarge
 from monitoring import audit
 from monitoring.context import Actor, bind
 from monitoring.ids import uuid7
@@ -39,6 +40,7 @@ from monitoring.ids import uuid7
 MOST_SKEW_S = 300
 HEADERS = ("webhook-id", "webhook-timestamp", "webhook-signature")
 LONGEST_ID = 100
+NOBODYS_KEY = secrets.token_urlsafe(32)
 
 
 class HookSerializer(serializers.Serializer[Any]):
@@ -88,8 +90,8 @@ class InboundHook(APIView):
     )
     def post(self, request: Request, key: str) -> Response:
         """Answers as soon as the message is stored; `messages/<id>/` tells what became of it."""
-        endpoint = _endpoint(key)
         body = _body(request)
+        endpoint = _endpoint(request, body, key)
         webhook_id = _check_signature(request, body, endpoint, key)
         given = HookSerializer(data=BoundedJSONParser().parse(BytesIO(body)))
         given.is_valid(raise_exception=True)
@@ -97,10 +99,14 @@ class InboundHook(APIView):
             return Response(_take(endpoint, given.validated_data, webhook_id), status=202)
 
 
-def _endpoint(key: str) -> Endpoint:
+def _endpoint(request: Request, body: bytes, key: str) -> Endpoint:
+    """An unknown key costs as much work as a wrong signature, and is noted (rule W7). Raises Http404."""
     related = "bot__model", "credential"
     endpoint = Endpoint.objects.live().with_key(key).select_related(*related).first()
     if endpoint is None:
+        _problem(body, *_signed_with(request), NOBODYS_KEY)
+        reason = "key: no such address, or it is disabled"
+        audit.record_refusal("webhook.rejected", target_label="/api/v1/hooks/", reason=reason)
         raise Http404
     return endpoint
 
@@ -148,13 +154,18 @@ def _scope_key(endpoint: Endpoint, conversation: Any, webhook_id: str) -> str:
 
 def _check_signature(request: Request, body: bytes, endpoint: Endpoint, key: str) -> str:
     """The webhook's id; empty when nothing is signed. Raises AuthenticationFailed."""
-    webhook_id, timestamp, signatures = (request.headers.get(name, "") for name in HEADERS)
+    webhook_id, timestamp, signatures = _signed_with(request)
     if not (webhook_id or timestamp or signatures):
         return ""
     if problem := _problem(body, webhook_id, timestamp, signatures, key):
         audit.record_refusal("webhook.rejected", target=endpoint, reason=str(problem))
         raise AuthenticationFailed(problem)
     return webhook_id
+
+
+def _signed_with(request: Request) -> tuple[str, str, str]:
+    webhook_id, timestamp, signatures = (request.headers.get(name, "") for name in HEADERS)
+    return webhook_id, timestamp, signatures
 
 
 def _problem(body: bytes, webhook_id: str, timestamp: str, signatures: str, key: str) -> Any:

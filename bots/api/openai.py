@@ -29,11 +29,11 @@ from bots.api.openai_requests import (
     TextCompletionSerializer,
 )
 from bots.api.openai_shapes import ModelNotFound, Shape
-from bots.api.parsing import BoundedJSONParser
 from bots.drafts import Accepted, Draft
 from bots.following import Piece, Settled
 from bots.models import Bot
 from clawdbot_site.security.authentication import Principal
+from clawdbot_site.security.parsing import BoundedJSONParser
 from monitoring.api import JsonOnly
 
 OBJECT = {(200, "application/json"): OpenApiTypes.OBJECT}

@@ -1,8 +1,7 @@
-"""The admin of accounts, teams, network rules, API clients and (to look at) signing keys; the login page's form."""
+"""The admin of accounts, teams, API clients and (to look at) signing keys; the login page's form."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from django import forms
@@ -14,19 +13,15 @@ from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 from unfold.forms import AdminPasswordChangeForm, AuthenticationForm, UserChangeForm, UserCreationForm
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
+from clawdbot_site.security import network_admin as network_admin  # the page of network rules
 from clawdbot_site.security import roles
-from clawdbot_site.security.ip_rules import normalise
-from clawdbot_site.security.models import ApiClient, IPRule, SigningKey, Team, User
+from clawdbot_site.security.models import ApiClient, SigningKey, Team, User
 from clawdbot_site.security.models.clients import Scope
-from clawdbot_site.security.models.network import validate_network
-from clawdbot_site.security.serializers import would_lock_out
-from clawdbot_site.security.throttling import address_of
 from monitoring import audit
 from monitoring.admin import AuditedModelAdmin, ReadOnlyModelAdmin
 
@@ -155,72 +150,6 @@ class TeamAdmin(AuditedModelAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Team]:
         return super().get_queryset(request).prefetch_related("members")
-
-
-# -- networks --
-
-
-class IPRuleForm(forms.ModelForm):
-    confirm_lockout = forms.BooleanField(
-        label=_("Refuse my own address"),
-        required=False,
-        help_text=_("Needed for a rule that shuts out the address you are calling from."),
-    )
-    own_address = ""  # set by the admin for each request
-
-    class Meta:
-        model = IPRule
-        fields = ["action", "network", "scope", "endpoint_id", "expires_at", "note"]
-
-    def clean_network(self) -> str:
-        validate_network(self.cleaned_data["network"])
-        return normalise(self.cleaned_data["network"])
-
-    def clean(self) -> dict[str, Any]:
-        data = super().clean() or self.cleaned_data
-        is_complete = {"action", "network", "scope"} <= set(data)
-        if is_complete and not data.get("confirm_lockout") and would_lock_out(self.own_address, self._candidate(data)):
-            text = _("This would refuse your own address %(address)s. Tick the box if you mean it.")
-            self.add_error("confirm_lockout", ValidationError(text, params={"address": self.own_address}))
-        return data
-
-    def _candidate(self, data: dict[str, Any]) -> IPRule:
-        names = ("action", "network", "scope", "endpoint_id", "expires_at")
-        return IPRule(id=self.instance.pk, **{name: data.get(name) for name in names})
-
-
-@admin.register(IPRule)
-class IPRuleAdmin(AuditedModelAdmin):
-    form = IPRuleForm
-    list_display = ["network", "action", "scope", "in_force", "hits", "last_hit_at", "expires_at", "note", "created_by"]
-    list_filter = ["action", "scope", "expires_at", "created_at"]
-    search_fields = ["network", "note", "created_by__username"]
-    list_select_related = ["created_by"]
-    readonly_fields = ["hits", "last_hit_at", "created_at", "updated_at", "created_by"]
-    fieldsets = [
-        (None, {"fields": ["action", "network", "scope", "endpoint_id", "expires_at", "note", "confirm_lockout"]}),
-        (_("Use"), {"fields": ["hits", "last_hit_at", "created_at", "updated_at", "created_by"]}),
-    ]
-
-    @admin.display(description=_("in force"), boolean=True)
-    def in_force(self, rule: IPRule) -> bool:
-        return rule.expires_at is None or rule.expires_at > timezone.now()
-
-    def get_form(self, request: HttpRequest, obj: IPRule | None = None, change: bool = False, **kwargs: Any) -> Any:
-        form = super().get_form(request, obj, change, **kwargs)
-        return type(form.__name__, (form,), {"own_address": address_of(request)})
-
-    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        if not change and isinstance(request.user, User):
-            obj.created_by = request.user
-        super().save_model(request, obj, form, change)
-
-    def get_deleted_objects(self, objs: Iterable[IPRule], request: HttpRequest) -> Any:
-        """Protect rules without which whoever asks would be shut out; they can be changed, with a confirmation."""
-        shown, counts, needed, protected = super().get_deleted_objects(objs, request)
-        needful = [rule for rule in objs if would_lock_out(address_of(request), rule, is_deleted=True)]
-        texts = [_("%(rule)s: without it your own address would be refused") % {"rule": rule} for rule in needful]
-        return shown, counts, needed, [*protected, *texts]
 
 
 # -- programs --

@@ -1,47 +1,19 @@
-"""Network rules and API clients over REST, for who holds the scope ``admin``."""
+"""API clients over REST, for who holds the scope ``admin``; and where its resources hang."""
 
 from __future__ import annotations
 
 from django.db import transaction
-from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
-from rest_framework import serializers
+from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework.routers import BaseRouter
 
-from clawdbot_site.security.models import ApiClient, IPRule
+from clawdbot_site.security.models import ApiClient
 from clawdbot_site.security.models.clients import Scope
-from clawdbot_site.security.serializers import (
-    LOCKOUT,
-    ApiClientCreatedSerializer,
-    ApiClientSerializer,
-    IPRuleSerializer,
-    would_lock_out,
-)
-from clawdbot_site.security.throttling import address_of
+from clawdbot_site.security.network_api import IPRuleViewSet
+from clawdbot_site.security.serializers import ApiClientCreatedSerializer, ApiClientSerializer
 from monitoring import audit
 from monitoring.api import AuditedModelViewSet
 
 ADMIN_ONLY = {"read": Scope.ADMIN.value, "write": Scope.ADMIN.value}
-CONFIRM = OpenApiParameter(
-    "confirm_lockout", bool, description="Needed to delete a rule without which you would be refused yourself."
-)
-
-
-@extend_schema_view(destroy=extend_schema(parameters=[CONFIRM]))
-class IPRuleViewSet(AuditedModelViewSet):
-    """Which networks may call, and which may not. A change works everywhere within two seconds."""
-
-    queryset = IPRule.objects.select_related("created_by")
-    serializer_class = IPRuleSerializer
-    required_scopes = ADMIN_ONLY
-    filterset_fields = ["action", "scope", "network", "endpoint_id"]
-    ordering = ("-created_at", "-id")
-
-    def perform_destroy(self, instance: IPRule) -> None:
-        address = address_of(self.request)
-        is_confirmed = self.request.query_params.get("confirm_lockout", "").lower() in ("true", "1")
-        if not is_confirmed and would_lock_out(address, instance, is_deleted=True):
-            raise serializers.ValidationError({"confirm_lockout": LOCKOUT % {"address": address}})
-        super().perform_destroy(instance)
 
 
 @extend_schema_view(

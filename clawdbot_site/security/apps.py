@@ -15,21 +15,32 @@ class SecurityConfig(AppConfig):
 
     def ready(self) -> None:
         # Models are there only now.
-        from clawdbot_site.security import authentication, checks, doctor, gate, jwt, key_ring, outbound, roles
+        from clawdbot_site.security import (
+            authentication,
+            checks,
+            doctor,
+            jwt,
+            key_ring,
+            outbound,
+            roles,
+            rule_book,
+            suspects,
+        )
         from clawdbot_site.security.models import IPRule, User
-        from monitoring import sinks, vault
+        from monitoring import audit, sinks, vault
 
         checks.register()
         vault.register(key_ring)
         sinks.register_post(outbound.post_json)
         doctor.register()
+        audit.on_refusal(suspects.watch.note)
         # In this order: signing keys are sealed with data keys.
         post_migrate.connect(key_ring.after_migrate, sender=self, dispatch_uid="security.data_keys")
         post_migrate.connect(jwt.after_migrate, sender=self, dispatch_uid="security.signing_keys")
         post_migrate.connect(roles.ensure_groups_after_migrate, dispatch_uid="security.groups")
         m2m_changed.connect(roles.check_group_change, sender=User.groups.through, dispatch_uid="security.duties")
         for signal in (post_save, post_delete):
-            signal.connect(gate.rules_changed, sender=IPRule, dispatch_uid="security.rules")
+            signal.connect(rule_book.rules_changed, sender=IPRule, dispatch_uid="security.rules")
         user_logged_in.connect(authentication.note_sign_in, dispatch_uid="security.sign_in")
         user_logged_out.connect(authentication.note_sign_out, dispatch_uid="security.sign_out")
         user_login_failed.connect(authentication.note_failure, dispatch_uid="security.failure")

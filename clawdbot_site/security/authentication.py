@@ -163,7 +163,7 @@ class _HeaderAuthentication(BaseAuthentication):
         try:
             principal = self.check(request, credential.strip(), address_of(request))
         except Refused as error:
-            _note_refusal(request, str(error), error.__cause__)
+            _note_refusal(request, error)
             raise AuthenticationFailed(str(error)) from None
         return principal.user, principal
 
@@ -204,12 +204,15 @@ class StaffSessionAuthentication(SessionAuthentication):
         return found[0], Principal(found[0], scopes_of(found[0]))
 
 
-def _note_refusal(request: Request, reason: str, cause: BaseException | None) -> None:
-    """Write down who was refused. An expired token is everyday life and no event."""
-    if isinstance(cause, TokenError) and cause.expired:
-        return
-    route = getattr(request.resolver_match, "route", "")  # never the path: some hold a key
-    audit.record_refusal("access.refused", target_label=route, reason=reason)
+def _note_refusal(request: Request, error: Refused) -> None:
+    if not _is_everyday(error):
+        route = getattr(request.resolver_match, "route", "")  # never the path: some hold a key
+        audit.record_refusal("access.refused", target_label=route, reason=str(error))
+
+
+def _is_everyday(error: Refused) -> bool:
+    """An expired token is no event."""
+    return isinstance(error.__cause__, TokenError) and error.__cause__.expired
 
 
 class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]  # spectacular has no types
@@ -283,7 +286,9 @@ def principal_from_token(token: str, scope: Mapping[str, Any]) -> Principal | No
     """Who a WebSocket's first frame names; None: refuse it. ``scope`` is the connection's, for the address."""
     try:
         return authenticate_access(token, str(scope.get("clawdbot.client_ip") or client_ip(scope)))
-    except Refused:
+    except Refused as error:
+        if not _is_everyday(error):
+            audit.record_refusal("access.refused", target_label="/ws/", reason=str(error))
         return None
 
 

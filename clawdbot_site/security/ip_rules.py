@@ -7,6 +7,7 @@ All rules that apply to a visit are asked:
 2. Each list of allowed networks that is not empty must hold the address: the site's, the part's and the endpoint's.
 3. What is left may come in.
 
+A rule on trial (``is_dry_run``) decides nothing: ``trial`` tells what the verdict would be if it counted.
 Expired rules do not exist. IPv4-mapped IPv6 is IPv4; otherwise the families are kept apart. An address that cannot be
 read is refused as soon as any rule applies to the visit.
 """
@@ -40,6 +41,7 @@ class Rule:
     scope: str
     endpoint_id: UUID | None = None
     expires_at: datetime | None = None
+    is_dry_run: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,14 @@ def parse_address(text: str) -> tuple[Family, int] | None:
     except (OSError, ValueError):
         return None
     return (V4, number & 0xFFFFFFFF) if number >> 32 == MAPPED_PREFIX >> 32 else (V6, number)
+
+
+def caller_of(address: str) -> str:
+    """The network that counts as one caller: an IPv4 address, or an IPv6 /64, which is what one customer gets."""
+    family, number = parse_address(address) or (0, 0)
+    if family == V6:
+        return f"{ipaddress.IPv6Address(number >> 64 << 64)}/64"
+    return f"{ipaddress.IPv4Address(number)}/32" if family else ""
 
 
 def _parse_network(text: str) -> tuple[Family, int, int]:
@@ -122,6 +132,11 @@ class RuleSet:
     """Compiled rules. A look-up costs one dictionary access per prefix length in use, however many rules there are."""
 
     lists: dict[tuple[str, UUID | None], _List] = field(default_factory=dict)
+    trial: RuleSet | None = None  # all rules, those on trial as well; None when there are none of them
+
+    def knows(self, endpoint_id: UUID) -> bool:
+        """Whether any rule, on trial or not, names this endpoint."""
+        return ("webhooks", endpoint_id) in (self.trial or self).lists
 
     def decide(
         self, address: str, scope: str, endpoint_id: UUID | None = None, *, now: float | None = None
@@ -155,14 +170,20 @@ def _judge(address: tuple[Family, int], lists: list[_List], now: float) -> Decis
 
 
 def compile(rules: Iterable[Rule]) -> RuleSet:
-    compiled = RuleSet()
+    given = list(rules)
+    real = [rule for rule in given if not rule.is_dry_run]
+    return RuleSet(_lists(real), RuleSet(_lists(given)) if len(real) < len(given) else None)
+
+
+def _lists(rules: Iterable[Rule]) -> dict[tuple[str, UUID | None], _List]:
+    lists: dict[tuple[str, UUID | None], _List] = {}
     for rule in rules:
-        found = compiled.lists.setdefault((rule.scope, rule.endpoint_id), _List())
+        found = lists.setdefault((rule.scope, rule.endpoint_id), _List())
         (found.block if rule.action == "block" else found.allow).add(rule)
-    for found in compiled.lists.values():
+    for found in lists.values():
         found.block.sort()
         found.allow.sort()
-    return compiled
+    return lists
 
 
 def locks_out(before: Iterable[Rule], after: Iterable[Rule], address: str) -> bool:

@@ -10,6 +10,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.request import Request
 
+from clawdbot_site.security import rule_lists
 from clawdbot_site.security.ip_rules import Rule, locks_out, normalise
 from clawdbot_site.security.models import ApiClient, IPRule, User
 from clawdbot_site.security.models.clients import Scope, validate_networks, validate_scopes
@@ -48,6 +49,12 @@ class JwkSetSerializer(serializers.Serializer[Any]):
 
 class IPRuleSerializer(serializers.ModelSerializer[IPRule]):
     endpoint = serializers.UUIDField(source="endpoint_id", required=False, allow_null=True)
+    dry_run = serializers.BooleanField(
+        source="is_dry_run", required=False, help_text="Only count and note whom the rule would refuse."
+    )
+    automatic = serializers.BooleanField(
+        source="is_automatic", read_only=True, help_text="Made by ClawdBot after repeated failures."
+    )
     created_by = serializers.SlugRelatedField[User](slug_field="username", read_only=True)
     confirm_lockout = serializers.BooleanField(
         write_only=True, default=False, help_text="Needed for a rule that refuses the address you call from."
@@ -62,6 +69,8 @@ class IPRuleSerializer(serializers.ModelSerializer[IPRule]):
             "scope",
             "endpoint",
             "expires_at",
+            "dry_run",
+            "automatic",
             "note",
             "hits",
             "last_hit_at",
@@ -93,10 +102,37 @@ class IPRuleSerializer(serializers.ModelSerializer[IPRule]):
 
     def _with(self, attrs: dict[str, Any]) -> IPRule:
         """The rule as it would be, not saved."""
-        names = ("action", "network", "scope", "endpoint_id", "expires_at")
+        names = ("action", "network", "scope", "endpoint_id", "expires_at", "is_dry_run")
         present = {name: getattr(self.instance, name) for name in names} if isinstance(self.instance, IPRule) else {}
         key = {"id": self.instance.pk} if isinstance(self.instance, IPRule) else {}
         return IPRule(**key, **{**present, **{name: attrs[name] for name in names if name in attrs}})
+
+
+class RuleImportSerializer(serializers.Serializer[Any]):
+    """A list of networks, or CSV, and what holds for lines that do not say it themselves."""
+
+    text = serializers.CharField(max_length=rule_lists.MOST_BYTES, trim_whitespace=False)
+    action = serializers.ChoiceField(choices=IPRule.Action.choices, default=IPRule.Action.BLOCK)
+    scope = serializers.ChoiceField(choices=IPRule.Scope.choices, default=IPRule.Scope.SITE)
+    endpoint = serializers.UUIDField(source="endpoint_id", required=False, allow_null=True)
+    expires_at = serializers.DateTimeField(required=False, allow_null=True)
+    dry_run = serializers.BooleanField(source="is_dry_run", default=False)
+    note = serializers.CharField(max_length=200, default="", allow_blank=True)
+    preview = serializers.BooleanField(default=False, help_text="Only say what an import would do.")
+    confirm_lockout = serializers.BooleanField(default=False)
+
+
+class RuleProblemSerializer(serializers.Serializer[Any]):
+    line = serializers.IntegerField()
+    message = serializers.CharField()
+
+
+class RuleReadingSerializer(serializers.Serializer[Any]):
+    rules = serializers.IntegerField(help_text="How many rules are (or would be) made.")
+    existing = serializers.IntegerField(help_text="Lines whose rule is there already.")
+    problem_count = serializers.IntegerField()
+    problems = RuleProblemSerializer(many=True)
+    locks_out = serializers.BooleanField(help_text="Whether it refuses the address you call from.")
 
 
 def would_lock_out(address: str, rule: IPRule, *, is_deleted: bool = False) -> bool:

@@ -8,30 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import logging
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final
 
-from django.core.cache import caches
 from django.core.cache.backends.base import BaseCache
-from django.core.cache.backends.locmem import LocMemCache
 from django.http import HttpRequest
-from redis.exceptions import RedisError
 from rest_framework.request import Request
 
-from clawdbot_site.security.ip_rules import V4, parse_address
+from clawdbot_site.security.counting import in_store
+from clawdbot_site.security.ip_rules import caller_of
 from monitoring.client_ip import client_ip, scope_of
-
-logger = logging.getLogger(__name__)
-T = TypeVar("T")
 
 WINDOW_S: Final = 300
 MAX_PER_ACCOUNT_AND_ADDRESS: Final = 10
 MAX_PER_ACCOUNT: Final = 100  # from everywhere together: high, since anybody can use it up and lock the owner out
 MAX_PER_NETWORK: Final = 50
-
-_own_store = LocMemCache("sign-in", {"OPTIONS": {"MAX_ENTRIES": 10_000}})
 
 
 class TooManyAttempts(Exception):
@@ -51,14 +42,14 @@ class Attempt:
 
     def succeeded(self) -> None:
         if pair := self.pair_key:
-            _in_store(lambda store: store.delete(pair))
+            in_store(lambda store: store.delete(pair))
         for key in self.shared_keys:
-            _in_store(lambda store, key=key: _take_back(store, key))  # type: ignore[misc]  # the default binds key
+            in_store(lambda store, key=key: _take_back(store, key))  # type: ignore[misc]  # the default binds key
 
 
 def begin_attempt(account: str | None, address: str) -> Attempt:
     """Count an attempt to sign in. ``account`` is None where a key is tried. Raises TooManyAttempts."""
-    network = _network(address)
+    network = caller_of(address)
     limits = {_key("network", network): MAX_PER_NETWORK}  # first: who is over it makes no further counters
     pair = None
     if account is not None:
@@ -71,19 +62,13 @@ def begin_attempt(account: str | None, address: str) -> Attempt:
     return Attempt(pair, shared)
 
 
-def _network(address: str) -> str:
-    """Who counts as one: an IPv4 address, or an IPv6 /64, which is what one customer gets."""
-    family, number = parse_address(address) or (V4, 0)
-    return f"4:{number}" if family == V4 else f"6:{number >> 64}"
-
-
 def _key(*parts: str) -> str:
     """A cache key that shows neither name nor address."""
     return "sign-in:" + hashlib.sha256("\0".join(parts).encode(errors="surrogatepass")).hexdigest()
 
 
 def _count(key: str) -> int:
-    return _in_store(lambda store: _count_in(store, key))
+    return in_store(lambda store: _count_in(store, key))
 
 
 def _count_in(store: BaseCache, key: str) -> int:
@@ -98,15 +83,6 @@ def _count_in(store: BaseCache, key: str) -> int:
 def _take_back(store: BaseCache, key: str) -> None:
     with contextlib.suppress(ValueError):  # its window ended meanwhile
         store.decr(key)
-
-
-def _in_store(work: Callable[[BaseCache], T]) -> T:
-    """With Redis lost, each process counts for itself: people can still sign in, and guessing stays limited."""
-    try:
-        return work(caches["default"])
-    except (RedisError, OSError):
-        logger.warning("cache unreachable, sign-in attempts are counted per process")
-        return work(_own_store)
 
 
 def address_of(request: HttpRequest | Request) -> str:

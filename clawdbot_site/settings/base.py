@@ -146,6 +146,12 @@ APPEND_SLASH = True
 
 # -- who may do what --
 TRUSTED_PROXIES = environment.networks("TRUSTED_PROXIES")
+AUTO_BLOCK_FAILURES = environment.at_least(0, "AUTO_BLOCK_FAILURES")
+AUTO_BLOCK_WINDOW_S = environment.at_least(1, "AUTO_BLOCK_WINDOW_S")
+AUTO_BLOCK_FIRST_S = environment.at_least(1, "AUTO_BLOCK_FIRST_S")
+AUTO_BLOCK_LONGEST_S = environment.at_least(1, "AUTO_BLOCK_LONGEST_S")
+REQUESTS_PER_MINUTE = environment.at_least(0, "REQUESTS_PER_MINUTE")
+TOKEN_REQUESTS_PER_MINUTE = environment.at_least(0, "TOKEN_REQUESTS_PER_MINUTE")
 METRICS_ALLOWED_NETWORKS = environment.networks("METRICS_ALLOWED_NETWORKS")
 METRICS_TOKEN = env("METRICS_TOKEN")
 WORKER_METRICS_PORT = env("WORKER_METRICS_PORT")
@@ -161,7 +167,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PAGINATION_CLASS": "clawdbot_site.rest.NewestFirst",
     "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["bots.api.parsing.BoundedJSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["clawdbot_site.security.parsing.BoundedJSONParser"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "clawdbot_site.rest.one_error_shape",
     "NUM_PROXIES": 0,  # addresses come from the gate; DRF must not read X-Forwarded-For by itself

@@ -66,6 +66,12 @@ env = Environment(
     DINGTALK_API_URL=(str, "https://api.dingtalk.com"),
     DINGTALK_OAPI_URL=(str, "https://oapi.dingtalk.com"),
     TRUSTED_PROXIES=(list, []),  # networks whose X-Forwarded-For is believed
+    AUTO_BLOCK_FAILURES=(int, 100),  # wrong signatures, passwords, keys of one network in the window; 0: never block
+    AUTO_BLOCK_WINDOW_S=(int, 600),
+    AUTO_BLOCK_FIRST_S=(int, 900),  # the first block; each further one within seven days is four times longer
+    AUTO_BLOCK_LONGEST_S=(int, 86_400),
+    REQUESTS_PER_MINUTE=(int, 6000),  # of one address to one site process, callbacks apart; 0: no limit
+    TOKEN_REQUESTS_PER_MINUTE=(int, 120),  # to /api/v1/auth/
     METRICS_ALLOWED_NETWORKS=(list, ["127.0.0.0/8", "::1/128"]),
     METRICS_TOKEN=(str, ""),
     WORKER_METRICS_PORT=(int, 0),
@@ -113,6 +119,14 @@ def networks(name: str) -> list[str]:
         except ValueError:
             raise ImproperlyConfigured(f"{name}: {entry!r} is no network. Write it like 10.0.0.0/8.") from None
     return list(env(name))
+
+
+def at_least(fewest: int, name: str) -> int:
+    """A whole number; a smaller one stops the start."""
+    number = int(env(name))
+    if number < fewest:
+        raise ImproperlyConfigured(f"{name}: at least {fewest}, not {number}.")
+    return number
 
 
 def audit_retention_days() -> int:

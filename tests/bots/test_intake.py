@@ -29,6 +29,7 @@ def test_a_message_is_stored_with_its_conversation():
     assert accepted.is_new
 
 
+@pytest.mark.rule("W6")
 def test_a_hundred_parallel_copies_become_one_row():
     endpoint = factories.endpoint()
     copies = [factories.draft(endpoint, message_id="om_same") for _ in range(100)]
@@ -41,6 +42,7 @@ def test_a_hundred_parallel_copies_become_one_row():
     assert [outcome.is_new for outcome in outcomes].count(True) == 1
 
 
+@pytest.mark.rule("W6")
 def test_the_same_message_id_of_another_app_is_another_message():
     intake.accept(factories.draft(factories.endpoint(), message_id="om_same")).result(10)
     intake.accept(factories.draft(factories.endpoint(), message_id="om_same")).result(10)

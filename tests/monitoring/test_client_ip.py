@@ -18,6 +18,7 @@ def scope(peer: Any, *forwarded: str | bytes, header: bytes = b"x-forwarded-for"
     return {"client": (peer, 1234) if isinstance(peer, str) else peer, "headers": [(header, v) for v in values]}
 
 
+@pytest.mark.rule("N1")
 @pytest.mark.parametrize(
     ("peer", "forwarded", "expected"),
     [
@@ -51,6 +52,7 @@ def test_client_ip_is_resolved_when_the_chain_is(peer, forwarded, expected, sett
     assert ips.client_ip(scope(peer, *forwarded)) == expected
 
 
+@pytest.mark.rule("N1")
 @given(st.ip_addresses(), st.lists(st.text() | st.ip_addresses().map(str)))
 @example(ipaddress.ip_address("203.0.113.9"), ["10.0.0.1", "127.0.0.1"])
 def test_headers_change_nothing_when_the_peer_is_untrusted(peer, forwarded):
@@ -61,6 +63,7 @@ def test_headers_change_nothing_when_the_peer_is_untrusted(peer, forwarded):
     assert ips.resolve(str(peer), forwarded, networks) == str(ips.fold(peer))
 
 
+@pytest.mark.rule("N1")
 @given(st.ip_addresses(v=4), st.lists(st.text()))
 def test_what_stands_left_of_the_proxys_entry_changes_nothing_when_a_proxy_appended(client, forged):
     networks = ips.parse_networks(("127.0.0.1/32",))
@@ -70,6 +73,7 @@ def test_what_stands_left_of_the_proxys_entry_changes_nothing_when_a_proxy_appen
     assert ips.resolve("127.0.0.1", [*forged, str(client)], networks) == str(client)
 
 
+@pytest.mark.rule("N2")
 @given(st.binary(), st.text())
 def test_garbage_never_raises_when_it_is_a_header_or_an_address(header, text):
     assert isinstance(ips.resolve("127.0.0.1", [header.decode("latin-1")], ips.parse_networks(("127.0.0.1/32",))), str)

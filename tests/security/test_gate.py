@@ -11,10 +11,12 @@ from datetime import UTC, datetime
 import pytest
 from django.db import DatabaseError
 
-from clawdbot_site.security import gate
-from clawdbot_site.security.gate import Gate, RuleBook, area_of
-from clawdbot_site.security.ip_rules import Decision, Rule
+from clawdbot_site.security import gate, rule_book
+from clawdbot_site.security.areas import area_of
+from clawdbot_site.security.gate import Gate
+from clawdbot_site.security.ip_rules import Rule
 from clawdbot_site.security.models import IPRule
+from clawdbot_site.security.rule_book import RuleBook
 from monitoring import audit
 from monitoring.models import AuditLog
 
@@ -49,17 +51,13 @@ class Book(RuleBook):
     def __init__(self, *rules: Rule, **options) -> None:
         self.rows = list(rules)
         super().__init__(lambda: list(self.rows), lambda: (len(self.rows), hash(tuple(self.rows))), **options)
-        self.noted: list[tuple[str, Decision, str]] = []
-        self.sizes: list[tuple[str, str]] = []
+        self.noted: list[tuple[str, str, str, str]] = []
 
     def start(self) -> None:
         pass
 
-    def note_refusal(self, area, decision, address, request_id) -> None:
-        self.noted.append((area, decision, address))
-
-    def note_size(self, area, address, request_id) -> None:
-        self.sizes.append((area, address))
+    def note(self, action, label, reason, address) -> None:
+        self.noted.append((action, label, reason, address))
 
 
 async def visit(book, path="/", *, kind="http", headers=(), chunks=(b"",), client=VISITOR, site=None):
@@ -121,6 +119,7 @@ async def test_visitor_comes_in_with_address_and_request_id_when_nothing_forbids
     assert len(dict(sent[0]["headers"])[b"x-request-id"]) >= 8
 
 
+@pytest.mark.rule("N6")
 @pytest.mark.parametrize(("path", "is_json"), [("/api/v1/x/", True), ("/webhooks/feishu/k/", True), ("/admin/", False)])
 async def test_blocked_visitor_is_refused_before_the_body_is_read(path, is_json):
     sent, site, read = await visit(Book(BLOCK), path, chunks=(b"secret",))
@@ -134,6 +133,7 @@ async def test_blocked_visitor_is_refused_before_the_body_is_read(path, is_json)
         assert headers[b"content-type"].startswith(b"text/html")
 
 
+@pytest.mark.rule("N6")
 async def test_blocked_visitor_is_closed_with_4403_when_it_opens_a_websocket():
     sent, site, _read = await visit(Book(BLOCK), "/ws/chat/demo/", kind="websocket")
     assert (sent, site.scopes) == ([{"type": "websocket.close", "code": 4403}], [])
@@ -150,11 +150,13 @@ async def test_probe_is_refused_only_by_rules_of_the_whole_site():
     assert await status_of(Book(Rule("r", "allow", "10.0.0.0/8", "site")), "/livez") == 403
 
 
+@pytest.mark.rule("N2")
 async def test_unknown_address_is_refused_only_when_a_rule_is_in_force():
     assert await status_of(Book(BLOCK), client=None) == 403
     assert await status_of(Book(), client=None) == 200
 
 
+@pytest.mark.rule("N1")
 async def test_forged_forwarding_header_changes_nothing_when_the_peer_is_no_proxy():
     forged = [(b"x-forwarded-for", b"10.0.0.1"), (b"x-real-ip", b"10.0.0.1")]
     assert await status_of(Book(BLOCK), headers=forged) == 403
@@ -180,6 +182,7 @@ async def test_lifespan_passes_through_when_the_server_sends_it():
 # -- sizes and headers --
 
 
+@pytest.mark.rule("W4")
 @pytest.mark.parametrize(
     ("path", "length", "status"),
     [
@@ -197,17 +200,18 @@ async def test_announced_body_is_judged_before_it_is_read(path, length, status):
     assert (read == []) == (status == 413)
 
 
+@pytest.mark.rule("W4")
 async def test_body_without_length_is_cut_when_it_grows_too_large():
     site, book = Site(), Book()
     sent, _site, read = await visit(book, "/webhooks/dingtalk/k/", chunks=[b"x" * 600_000] * 5, site=site)
     assert (sent[0]["status"], len(read), len(site.body)) == (413, 2, 600_000)
-    assert book.sizes == [("webhooks", VISITOR)]
+    assert book.noted == [("webhook.rejected", "webhooks", "size: the body is too large", VISITOR)]
 
 
 async def test_announced_size_is_noted():
     book = Book()
     await visit(book, "/webhooks/feishu/k/", headers=[(b"content-length", b"9999999")])
-    assert book.sizes == [("webhooks", VISITOR)]
+    assert book.noted == [("webhook.rejected", "webhooks", "size: the body is too large", VISITOR)]
 
 
 @pytest.mark.parametrize(
@@ -245,6 +249,7 @@ async def test_visitors_wait_and_probes_pass_when_the_rules_were_never_read():
     ]
 
 
+@pytest.mark.rule("N5")
 def test_last_good_rules_stay_when_the_database_is_lost():
     book = Book(BLOCK)
     book.load()
@@ -266,6 +271,7 @@ def follow(book: RuleBook, is_done, within_s: float) -> float:
         book.stop()
 
 
+@pytest.mark.rule("N5")
 @pytest.mark.django_db
 def test_change_is_live_within_two_seconds_when_another_process_made_it():
     book = Book()
@@ -300,35 +306,35 @@ def test_stopped_book_does_not_start_again():
 
 @pytest.mark.django_db
 def test_revision_changes_when_any_rule_is_made_changed_or_deleted():
-    seen = [gate.read_revision()]
+    seen = [rule_book.read_revision()]
     rule = IPRule.objects.create(action="block", network="10.0.0.5/8")
-    seen.append(gate.read_revision())
+    seen.append(rule_book.read_revision())
     rule.action = "allow"
     rule.save(update_fields=["action"])
-    seen.append(gate.read_revision())
+    seen.append(rule_book.read_revision())
     IPRule.objects.create(action="block", network="11.0.0.0/8")
     rule.delete()
-    seen.append(gate.read_revision())
+    seen.append(rule_book.read_revision())
     assert len(set(seen)) == 4
 
 
 @pytest.mark.django_db
 def test_revision_stays_when_only_hits_are_counted():
     rule = IPRule.objects.create(action="block", network="10.0.0.0/8")
-    before = gate.read_revision()
+    before = rule_book.read_revision()
     book = RuleBook()
     book.load()
     book.decide("10.0.0.1", "site")
     book.flush_hits()
     rule.refresh_from_db()
-    assert (rule.hits, gate.read_revision()) == (1, before)
+    assert (rule.hits, rule_book.read_revision()) == (1, before)
 
 
 @pytest.mark.django_db
 def test_own_change_is_live_at_once_when_committed(django_capture_on_commit_callbacks, monkeypatch):
     book = RuleBook()
     book.load()
-    monkeypatch.setattr(gate, "rules", book)
+    monkeypatch.setattr(rule_book, "rules", book)
     with django_capture_on_commit_callbacks(execute=True):
         rule = IPRule.objects.create(action="block", network=VISITOR)
     refused = not book.decide(VISITOR, "site").allowed
@@ -342,7 +348,7 @@ def test_rows_become_rules_when_read():
     endpoint = uuid.uuid4()
     IPRule.objects.create(action="block", network="::ffff:10.0.0.5/104", scope="webhooks", endpoint_id=endpoint)
     IPRule.objects.create(action="block", network="12.0.0.0/8", expires_at=datetime(2020, 1, 1, tzinfo=UTC))
-    rows = [(r.action, r.network, r.scope, r.endpoint_id, r.expires_at) for r in gate.read_rules()]
+    rows = [(r.action, r.network, r.scope, r.endpoint_id, r.expires_at) for r in rule_book.read_rules()]
     assert rows == [("block", "10.0.0.0/8", "webhooks", endpoint, None)]
 
 
@@ -362,6 +368,62 @@ def test_hits_are_kept_when_they_cannot_be_written(monkeypatch):
     rule.refresh_from_db()
     assert rule.hits == 4
     assert rule.last_hit_at is not None
+
+
+# -- rules on trial --
+
+
+@pytest.mark.django_db
+def test_rule_on_trial_refuses_nobody_and_is_counted_and_noted():
+    audit.REFUSALS.clear()
+    rule = IPRule.objects.create(action="block", network=VISITOR, is_dry_run=True)
+    book = RuleBook()
+    book.load()
+    book.start = lambda: None
+    sent = [asyncio.run(visit(book, "/admin/"))[0] for _ in range(3)]
+    book.flush()
+    rule.refresh_from_db()
+
+    assert ([one[0]["status"] for one in sent], rule.hits) == ([200] * 3, 3)
+    (entry,) = AuditLog.objects.all()
+    assert (entry.action, entry.target_label, entry.reason) == ("network.would_refuse", f"admin {rule.pk}", "blocked")
+
+
+@pytest.mark.django_db
+def test_allow_list_on_trial_tells_whom_it_would_refuse():
+    audit.REFUSALS.clear()
+    IPRule.objects.create(action="allow", network="10.0.0.0/8", is_dry_run=True, scope="admin")
+    book = RuleBook()
+    book.load()
+    book.start = lambda: None
+    statuses = [asyncio.run(status_of(book, path)) for path in ("/admin/", "/api/v1/bots/")]
+    book.flush()
+    assert statuses == [200, 200]
+    assert list(AuditLog.objects.values_list("reason", flat=True)) == ["not in the allow list"]
+
+
+def test_rule_that_counts_is_counted_once_beside_one_on_trial():
+    book = Book(BLOCK, Rule("t", "block", "198.51.100.0/24", "site", is_dry_run=True))
+    book.load()
+    assert [book.decide(address, "site").rule_id for address in (VISITOR, "198.51.100.8")] == ["r1", None]
+    assert dict(book._hits) == {"r1": 1, "t": 1}
+
+
+# -- what the port did not read --
+
+
+@pytest.mark.rule("W4")
+@pytest.mark.parametrize(("cut", "status"), [("too large", 413), ("too slow", 408)])
+async def test_what_the_port_did_not_read_is_answered_and_noted(cut, status):
+    book, site = Book(), Site()
+    scope = {"type": "http", "path": "/webhooks/feishu/k/", "headers": [], "client": (VISITOR, 1), "clawdbot.cut": cut}
+    sent: list = []
+
+    async def send(message):
+        sent.append(message)
+
+    await Gate(site, book)(scope, None, send)
+    assert (sent[0]["status"], site.scopes, len(book.noted)) == (status, [], 1)
 
 
 # -- audit --
@@ -403,7 +465,7 @@ def test_endpoint_rule_is_asked_when_the_webhook_door_knows_the_endpoint(monkeyp
     mine, other = uuid.uuid4(), uuid.uuid4()
     book = Book(Rule("r", "block", f"{VISITOR}/32", "webhooks", mine))
     book.load()
-    monkeypatch.setattr(gate, "rules", book)
+    monkeypatch.setattr(rule_book, "rules", book)
     scope = {"type": "http", "clawdbot.client_ip": VISITOR}
     assert [gate.admits_to_endpoint(scope, one) for one in (mine, other)] == [False, True]
-    assert [area for area, _decision, _address in book.noted] == [f"endpoint {mine}"]
+    assert book.noted == [("network.refused", f"endpoint {mine} r", "blocked", VISITOR)]

@@ -78,6 +78,7 @@ RULES = st.builds(
 )
 
 
+@pytest.mark.rule("N4")
 @given(st.lists(RULES, max_size=12), ADDRESSES, st.sampled_from(SCOPES), st.sampled_from(ENDPOINTS))
 @settings(max_examples=600, deadline=None)
 @example([rule("allow", "::/0")], "10.0.0.1", "site", None)
@@ -86,6 +87,7 @@ def test_decision_equals_naive_scan_when_rules_and_addresses_are_random(rules, a
     assert decide(rules, address, scope, endpoint).allowed == naive(rules, address, scope, endpoint)
 
 
+@pytest.mark.rule("N2")
 @given(st.text())
 def test_any_text_is_decided_when_it_is_no_address(text):
     assert decide([rule("block", "203.0.113.0/24")], text).allowed == (parse_address(text) is not None)
@@ -94,6 +96,7 @@ def test_any_text_is_decided_when_it_is_no_address(text):
 # -- truth table --
 
 
+@pytest.mark.rule("N3")
 @pytest.mark.parametrize(
     ("rules", "address", "scope", "expected"),
     [

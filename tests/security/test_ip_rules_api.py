@@ -54,8 +54,8 @@ def browser():
 def test_rule_is_made_changed_and_deleted_and_each_is_audited(rest):
     made = rest.post(LIST, {**BLOCK, "note": "scanner"})
     assert made.status_code == 201
-    shown = "id action network scope endpoint expires_at note hits last_hit_at created_at updated_at created_by"
-    assert list(made.data) == shown.split()
+    shown = "id action network scope endpoint expires_at dry_run automatic note hits last_hit_at"
+    assert list(made.data) == [*shown.split(), "created_at", "updated_at", "created_by"]
     address = f"{LIST}{made.data['id']}/"
     assert rest.patch(address, {"note": "old scanner"}).data["note"] == "old scanner"
     assert rest.delete(address).status_code == 204
@@ -100,6 +100,7 @@ def test_hits_cannot_be_written(rest):
     assert rest.post(LIST, {**BLOCK, "hits": 99}).data["hits"] == 0
 
 
+@pytest.mark.rule("N7")
 @pytest.mark.parametrize(
     "change",
     [
@@ -127,6 +128,7 @@ def test_no_confirmation_is_asked_when_the_own_address_stays_welcome(rest):
     assert [rest.post(LIST, one).status_code for one in harmless] == [201, 201, 201]
 
 
+@pytest.mark.rule("N7")
 def test_change_that_shuts_out_asks_as_well(rest):
     rule = IPRule.objects.create(**BLOCK)
     address = f"{LIST}{rule.pk}/"
@@ -135,6 +137,7 @@ def test_change_that_shuts_out_asks_as_well(rest):
     assert rest.patch(address, {"note": "still out"}).status_code == 200, "who is out already is not asked again"
 
 
+@pytest.mark.rule("N7")
 def test_deleting_the_rule_that_lets_the_caller_in_asks_as_well(rest):
     IPRule.objects.create(action="allow", network="203.0.113.0/24")
     mine = IPRule.objects.create(action="allow", network=OWN)
@@ -182,6 +185,7 @@ def test_admin_makes_a_rule_and_notes_who_did(browser):
     assert AuditLog.objects.filter(action="iprule.created", actor_label="sam").exists()
 
 
+@pytest.mark.rule("N7")
 def test_admin_asks_before_the_own_address_is_shut_out(browser):
     page = browser.post(reverse("admin:security_iprule_add"), form(network="127.0.0.0/8"))
     assert list(page.context["adminform"].form.errors) == ["confirm_lockout"]
@@ -197,6 +201,7 @@ def test_admin_names_what_is_wrong_when_the_network_is_none(browser):
     assert page.context["adminform"].form.errors
 
 
+@pytest.mark.rule("N7")
 def test_admin_does_not_delete_the_rule_that_lets_its_user_in(browser):
     IPRule.objects.create(action="allow", network="203.0.113.0/24")
     mine = IPRule.objects.create(action="allow", network=OWN)

@@ -11,7 +11,7 @@ from django.urls import include, path
 from redis.exceptions import ConnectionError as RedisConnectionError
 from rest_framework.test import APIClient
 
-from clawdbot_site.security import checks, throttling
+from clawdbot_site.security import checks, counting
 from clawdbot_site.security.models import ApiClient, User
 from clawdbot_site.security.urls import token_urlpatterns
 from monitoring import audit
@@ -26,7 +26,8 @@ RIGHT = "correct horse"
 def site(settings, tmp_path):
     settings.ROOT_URLCONF, settings.STATIC_ROOT = __name__, tmp_path
     cache.clear()
-    throttling._own_store.clear()
+    counting.own_store.clear()
+    counting._lost_until_s = 0.0
     audit.REFUSALS.clear()
     User.objects.create_superuser("ada", password=RIGHT)
 
@@ -44,6 +45,7 @@ def errors(answer) -> str:
     return str(answer.context["form"].non_field_errors())
 
 
+@pytest.mark.rule("A10")
 def test_guessing_is_stopped_after_ten_wrong_passwords_even_with_the_right_one():
     codes = [token().status_code for _ in range(25)]
     assert codes == [401] * 10 + [429] * 15
@@ -52,6 +54,7 @@ def test_guessing_is_stopped_after_ten_wrong_passwords_even_with_the_right_one()
     assert last.data["error"]["message"]
 
 
+@pytest.mark.rule("A10")
 def test_limit_is_shared_with_the_login_page():
     for _ in range(5):
         token()
@@ -95,6 +98,7 @@ def test_account_is_stopped_when_many_addresses_try_it():
     assert codes == [401] * 100 + [429] * 10
 
 
+@pytest.mark.rule("A10")
 def test_forged_forwarding_headers_do_not_help_when_the_peer_is_no_proxy():
     codes = [token(HTTP_X_FORWARDED_FOR=f"10.0.0.{number}").status_code for number in range(15)]
     assert codes == [401] * 10 + [429] * 5
@@ -110,6 +114,7 @@ def test_spelling_of_the_name_does_not_help():
     assert codes == [401] * 10 + [429] * 5
 
 
+@pytest.mark.rule("A10")
 def test_keys_are_limited_by_network():
     def guess(key: str = "abcdefgh.guess") -> int:
         return APIClient().post("/api/v1/auth/token/", {"api_key": key}, REMOTE_ADDR="198.51.100.1").status_code
@@ -122,10 +127,13 @@ def test_keys_are_limited_by_network():
 class Lost(BaseCache):
     """A cache whose server is gone."""
 
+    asked = 0
+
     def __init__(self, location: str, params: dict) -> None:
         super().__init__(params)
 
     def add(self, *args, **kwargs):
+        type(self).asked += 1
         raise RedisConnectionError("gone")
 
     get = set = incr = decr = delete = add
@@ -135,6 +143,14 @@ def test_limits_hold_and_people_get_in_when_the_cache_is_lost(settings):
     settings.CACHES = {"default": {"BACKEND": f"{__name__}.Lost"}}
     assert token(RIGHT).status_code == 200
     assert [token().status_code for _ in range(12)] == [401] * 10 + [429] * 2
+
+
+def test_lost_cache_is_left_alone_for_a_while(settings):
+    settings.CACHES = {"default": {"BACKEND": f"{__name__}.Lost"}}
+    Lost.asked = 0
+    for _ in range(5):
+        token()
+    assert Lost.asked == 1, "each of them would wait for it"
 
 
 def test_sign_ins_are_audited_with_their_flood_counted_once():

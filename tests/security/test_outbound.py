@@ -324,6 +324,7 @@ def certificate(folder, name: str):
     return context, pem
 
 
+@pytest.mark.rule("E13")
 def test_certificate_is_checked_against_the_name_of_a_pinned_connection(settings, dns, tmp_path, monkeypatch):
     context, trusted = certificate(tmp_path, "models.example")
     asked_for: list[str] = []
@@ -344,13 +345,26 @@ def test_certificate_is_checked_against_the_name_of_a_pinned_connection(settings
     assert server.seen == [("/", f"models.example:{server.server_port}")]
 
 
-def test_old_tls_is_refused(local_client, tmp_path):
+@pytest.mark.rule("E13")
+def test_old_tls_is_refused(settings, tmp_path, monkeypatch):
+    """By our own limit: the library below is told to take everything."""
+    settings.OUTBOUND_ALLOWED_NETWORKS = ["127.0.0.1/32"]
+    usual = httpx.create_ssl_context
+
+    def lax(**options):
+        lax_context = usual(**options)
+        lax_context.set_ciphers("ALL:@SECLEVEL=0")
+        lax_context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+        return lax_context
+
+    monkeypatch.setattr(httpx, "create_ssl_context", lax)
     context, _ = certificate(tmp_path, "models.example")
     context.set_ciphers("ALL:@SECLEVEL=0")
     with pytest.warns(DeprecationWarning, match="TLSv1_1"):
         context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
-    with serving(tls=context) as server, pytest.raises(httpx.ConnectError, match=r"(?i)version|protocol|alert"):
-        local_client.get(f"https://127.0.0.1:{server.server_port}/")
+    refused = pytest.raises(httpx.ConnectError, match=r"(?i)version|protocol|alert")
+    with serving(tls=context) as server, guarded_client() as client, refused:
+        client.get(f"https://127.0.0.1:{server.server_port}/")
 
 
 # -- at entry --

@@ -71,10 +71,9 @@ class Site:
         return self
 
     def start_production(self) -> Self:
-        """Daphne, a worker for each kind of work and the scheduler as processes of their own."""
+        """The site, a worker for each kind of work and the scheduler as processes of their own."""
         self.manage("migrate")
-        self.manage("shell", "-c", "from bots.seed import seed; seed()")
-        self.spawn("-m", "daphne", "-b", "127.0.0.1", "-p", str(self.port), "clawdbot_site.asgi:application")
+        self.spawn("manage.py", "up")
         worker = ("-m", "celery", "-A", "clawdbot_site", "worker", "-P", "threads", "-c", "8")
         self.spawn(*worker, "-Q", "inference", "-n", "inference@%h")
         self.spawn(*worker, "-Q", "delivery,default", "-n", "delivery@%h")

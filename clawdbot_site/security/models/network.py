@@ -34,8 +34,11 @@ class IPRuleQuerySet(models.QuerySet["IPRule"]):
 
     def compiled_form(self) -> list[Rule]:
         """The rules as ``ip_rules.compile`` takes them, without building a model instance for each."""
-        fields = ("id", "action", "network", "scope", "endpoint_id", "expires_at")
+        fields = ("id", "action", "network", "scope", "endpoint_id", "expires_at", "is_dry_run")
         return [Rule(str(pk), *rest) for pk, *rest in self.in_force().order_by().values_list(*fields).iterator()]
+
+    def automatic(self) -> IPRuleQuerySet:
+        return self.filter(is_automatic=True)
 
 
 class IPRule(models.Model):
@@ -60,6 +63,13 @@ class IPRule(models.Model):
         _("endpoint"), null=True, blank=True, db_index=True, help_text=_("Only for callbacks of this endpoint.")
     )
     expires_at = models.DateTimeField(_("expires at"), null=True, blank=True)
+    is_dry_run = models.BooleanField(
+        _("on trial"),
+        default=False,
+        db_default=False,
+        help_text=_("Only counts and notes in the audit log whom it would refuse."),
+    )
+    is_automatic = models.BooleanField(_("automatic"), default=False, db_default=False, editable=False)
     note = models.CharField(_("note"), max_length=200, blank=True)
     hits = models.BigIntegerField(_("hits"), default=0, editable=False)
     last_hit_at = models.DateTimeField(_("last hit"), null=True, editable=False)
@@ -84,6 +94,9 @@ class IPRule(models.Model):
         indexes = [
             models.Index(fields=["-created_at", "-id"], name="security_iprule_newest"),
             models.Index(fields=["expires_at"], name="security_iprule_expires"),
+            models.Index(
+                fields=["network", "-created_at"], condition=Q(is_automatic=True), name="security_iprule_automatic"
+            ),
         ]
         constraints = [
             models.CheckConstraint(condition=Q(action__in=["allow", "block"]), name="security_iprule_action"),
@@ -108,4 +121,5 @@ class IPRule(models.Model):
         super().save(*args, **kwargs)
 
     def as_rule(self) -> Rule:
-        return Rule(str(self.pk), self.action, normalise(self.network), self.scope, self.endpoint_id, self.expires_at)
+        network = normalise(self.network)
+        return Rule(str(self.pk), self.action, network, self.scope, self.endpoint_id, self.expires_at, self.is_dry_run)

@@ -113,8 +113,13 @@ def test_a_question_that_is_too_large_is_refused(rest, bot):
     assert rest.post(PATH, {"text": "x" * 1_100_000}).status_code == 413
 
 
+@pytest.mark.rule("W4")
 def test_json_that_is_nested_too_deeply_is_refused(rest, bot):
-    assert rest.post(PATH, "[" * 200_000, content_type="application/json").status_code == 400
+    for text in ("[" * 200_000, '{"text":' + "[" * 64 + "]" * 64 + "}", '{"a":' * 500 + "1" + "}" * 500):
+        answer = rest.post(PATH, text, content_type="application/json")
+        assert (answer.status_code, answer.data["error"]["message"]) == (400, "The JSON is nested too deeply.")
+    fields = rest.post(PATH, '{"text":' + "[" * 63 + "]" * 63 + "}", content_type="application/json").data["error"]
+    assert "fields" in fields, "as deep as it may be, it is judged by what it says"
 
 
 def test_asking_needs_its_scope(client_with, bot):

@@ -11,7 +11,9 @@ import time
 import pytest
 from rest_framework.test import APIClient
 
+from bots.api import hooks
 from bots.models import Endpoint, Message
+from monitoring import audit
 from monitoring.models import AuditLog
 from tests import factories
 
@@ -113,6 +115,22 @@ def test_an_unknown_key_and_a_disabled_endpoint_are_not_found(endpoint):
 
     assert call("unknown", body).status_code == 404
     assert call(endpoint, body).status_code == 404
+
+
+@pytest.mark.rule("W7")
+def test_an_unknown_key_costs_the_work_of_a_bad_signature_and_is_noted_without_the_key(endpoint, monkeypatch):
+    audit.REFUSALS.clear()
+    computed = []
+    monkeypatch.setattr(hooks, "signature_of", lambda *args: computed.append(args[0]) or "v1,x")
+    body = {"text": "news", "chat_id": "oc_1"}
+
+    assert call(endpoint, body, signed(endpoint, body, key="guessed")).status_code == 401
+    assert call("a-key-that-nobody-has", body, signed(endpoint, body)).status_code == 404
+
+    assert computed == [endpoint.key, hooks.NOBODYS_KEY]
+    reasons = list(AuditLog.objects.order_by("created_at").values_list("action", "target_label", "reason"))
+    assert reasons[1:] == [("webhook.rejected", "/api/v1/hooks/", "key: no such address, or it is disabled")]
+    assert "a-key-that-nobody-has" not in str([vars(entry) for entry in AuditLog.objects.all()])
 
 
 def test_a_call_that_is_too_large_is_refused(endpoint):

@@ -143,6 +143,7 @@ def test_the_stop_button_of_a_card_stops_the_model_within_a_second(
     assert (answer, has_left) == ({"toast": {"type": "success", "content": "Stopped."}}, True)
 
 
+@pytest.mark.rule("W5")
 @pytest.mark.parametrize("mode", ["text", "stream"])
 def test_a_site_killed_while_it_answers_loses_and_doubles_nothing(
     site: Site, feishu: FakeFeishu, service: ModelService, mode: str

@@ -23,6 +23,7 @@ def test_signature_is_dingtalks_own_when_computed_from_its_sample(vector: dict[s
     assert callback_signature(given["timestamp"], given["app_secret"]) == vector["expected"]["sign"]
 
 
+@pytest.mark.rule("W1")
 @pytest.mark.parametrize("vector", vectors("robot_callback_verify"))
 def test_callback_is_judged_as_the_vector_says_when_verified(vector: dict[str, Any]) -> None:
     given, expected = vector["input"], vector["expected"]
@@ -34,6 +35,7 @@ def test_callback_is_judged_as_the_vector_says_when_verified(vector: dict[str, A
     assert verdict == expected.get("reason", "accepted")
 
 
+@pytest.mark.rule("W1")
 @pytest.mark.parametrize(
     ("skew_ms", "is_fresh"), [(WINDOW_MS, True), (WINDOW_MS + 1, False), (-WINDOW_MS, True), (-WINDOW_MS - 1, False)]
 )

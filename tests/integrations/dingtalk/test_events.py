@@ -78,11 +78,13 @@ def test_no_json_is_refused_when_only_half_signed(headers: dict[str, str]) -> No
         ADAPTER.receive(WebhookRequest(headers, b"", NOW_S), CREDENTIALS)
 
 
+@pytest.mark.rule("W1")
 def test_signature_is_looked_at_first_when_the_body_is_broken_too() -> None:
     with pytest.raises(AuthenticationError):
         receive(b"not json", sign="forged")
 
 
+@pytest.mark.rule("W4")
 @pytest.mark.parametrize(
     "body",
     [b"", b"[]", b'"x"', b"{} {}", b'{"a":NaN}', b"\xff", b"\xef\xbb\xbf{}", b'{"a":' * 33 + b"1" + b"}" * 33,
@@ -109,6 +111,7 @@ def test_message_is_taken_when_it_names_the_robot_code_the_app_or_none() -> None
         assert isinstance(receive(body, credentials), IncomingMessage)
 
 
+@pytest.mark.rule("W1")
 @pytest.mark.parametrize("corp", ["dingother", None, ""])
 def test_message_is_refused_when_the_company_is_pinned_and_another(corp: str | None) -> None:
     with pytest.raises(AuthenticationError):

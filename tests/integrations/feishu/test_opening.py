@@ -64,6 +64,7 @@ def test_callback_is_opened_as_the_vector_says(vector: dict[str, Any]) -> None:
         assert (header.get("event_type") or header["type"]) == expect["event"]["event_type"]
 
 
+@pytest.mark.rule("W2")
 def test_unsigned_event_is_refused_when_no_admin_accepted_that() -> None:
     plain = WebhookRequest({}, json.dumps(event()).encode(), CLOCK)
 
@@ -84,6 +85,7 @@ def test_allow_unsigned_opens_nothing_when_a_key_is_set() -> None:
         open_request(unsigned, credentials(allow_unsigned=True))
 
 
+@pytest.mark.rule("W1")
 @pytest.mark.parametrize("missing", ["x-lark-request-timestamp", "x-lark-request-nonce", "x-lark-signature"])
 def test_event_is_refused_when_one_header_is_missing(missing: str) -> None:
     whole = signed(sealed(event()))
@@ -93,6 +95,7 @@ def test_event_is_refused_when_one_header_is_missing(missing: str) -> None:
         open_request(WebhookRequest(headers, whole.body, CLOCK), credentials())
 
 
+@pytest.mark.rule("W1")
 @pytest.mark.parametrize(("age_s", "is_taken"), [(0, True), (7 * 3600, True), (9 * 3600, False), (-600, False)])
 def test_signed_event_is_refused_when_it_is_stale(age_s: float, is_taken: bool) -> None:
     if is_taken:
@@ -102,6 +105,7 @@ def test_signed_event_is_refused_when_it_is_stale(age_s: float, is_taken: bool) 
         open_request(signed(sealed(event()), age_s=age_s), credentials())
 
 
+@pytest.mark.rule("W1")
 def test_altered_body_is_refused() -> None:
     whole = signed(sealed(event()))
 
@@ -109,6 +113,7 @@ def test_altered_body_is_refused() -> None:
         open_request(WebhookRequest(whole.headers, whole.body + b" ", CLOCK), credentials())
 
 
+@pytest.mark.rule("W3")
 def test_event_for_another_bot_is_refused() -> None:
     with pytest.raises(AuthenticationError, match=r"^app:"):
         open_request(signed(sealed(event(app_id="cli_other"))), credentials())
@@ -119,6 +124,7 @@ def test_nothing_is_opened_when_no_token_is_configured() -> None:
         open_request(signed(sealed(event(token=""))), credentials(verification_token=""))
 
 
+@pytest.mark.rule("W2")
 def test_plain_challenge_is_refused_when_a_key_is_set() -> None:
     body = {"challenge": "c", "token": SHARED["verification_token"], "type": "url_verification"}
 
@@ -142,6 +148,7 @@ def test_undecryptable_body_is_refused(sealed_value: Any) -> None:
         open_request(WebhookRequest({}, body, CLOCK), credentials())
 
 
+@pytest.mark.rule("W4")
 @pytest.mark.parametrize(
     "body",
     [b"", b"not json", b"[]", b'"x"', b"null", b"\xff\xfe", b'{"a":1} {"b":2}', b'\xef\xbb\xbf{"a":1}', b'{"a":NaN}']
@@ -171,6 +178,7 @@ def test_characters_that_no_database_takes_are_replaced() -> None:
     assert json_object('{"a\\u0000": ["\\ud800x", {"b": "\\ud83d\\ude00"}]}') == {"a\ufffd": ["\ufffdx", {"b": "😀"}]}
 
 
+@pytest.mark.rule("W1")
 @given(
     st.binary(max_size=200), st.dictionaries(st.sampled_from(["x-lark-signature", "x-lark-request-nonce"]), st.text())
 )
