@@ -55,11 +55,14 @@ class UnsafeAddress(ValidationError, ValueError):
     """An address that cannot be entered; the message says why, and what to do if it is meant."""
 
 
-def guarded_client(*, limits: httpx.Limits | None = None, **httpx_options: Any) -> httpx.Client:
-    """Return a pooled, thread-safe httpx client. Takes httpx's options, except those that would open the guard."""
+def guarded_client(*, limits: httpx.Limits | None = None, ca_file: str = "", **httpx_options: Any) -> httpx.Client:
+    """Return a pooled, thread-safe httpx client. Takes httpx's options, except those that would open the guard.
+
+    ``ca_file`` holds one more authority to believe, for this client alone. Raises OSError when it cannot be read.
+    """
     if refused := FIXED_OPTIONS.intersection(httpx_options):
         raise TypeError(f"guarded_client decides {', '.join(sorted(refused))} itself.")
-    transport = GuardedTransport(limits or httpx.Limits(max_connections=100, max_keepalive_connections=20))
+    transport = GuardedTransport(limits or httpx.Limits(max_connections=100, max_keepalive_connections=20), ca_file)
     return _Client(transport=transport, trust_env=False, follow_redirects=False, **httpx_options)
 
 
@@ -206,9 +209,9 @@ class GuardedTransport(httpx.BaseTransport):
     The proxy then resolves the name a second time, so the pin ends there: the proxy's own rules take over.
     """
 
-    def __init__(self, limits: httpx.Limits) -> None:
+    def __init__(self, limits: httpx.Limits, ca_file: str = "") -> None:
         common: dict[str, Any] = {
-            "ssl_context": _ssl_context(),
+            "ssl_context": _ssl_context(ca_file),
             "max_connections": limits.max_connections,
             "max_keepalive_connections": limits.max_keepalive_connections,
             "keepalive_expiry": limits.keepalive_expiry,
@@ -262,11 +265,13 @@ class _Stream(httpx.SyncByteStream):
             self._stream.close()
 
 
-def _ssl_context() -> ssl.SSLContext:
+def _ssl_context(ca_file: str) -> ssl.SSLContext:
     """httpx's bundle of authorities and the system's own: that is where a company adds its own."""
     context = httpx.create_ssl_context(verify=True, trust_env=False)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_default_certs()
+    if ca_file:
+        context.load_verify_locations(ca_file)
     return context
 
 

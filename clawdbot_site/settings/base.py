@@ -19,7 +19,9 @@ ENV_FILE = BASE_DIR / ".env"
 DEBUG = env("DEBUG")
 SECRET_KEY = environment.secret("SECRET_KEY", "secret-key", environment.new_secret_key)
 FIELD_ENCRYPTION_KEYS = environment.encryption_keys()
-KEY_PROVIDER = env("KEY_PROVIDER")
+FIELD_ENCRYPTION_KEYS_FILE = environment.encryption_keys_file()  # with KEY_PROVIDER=file; else empty
+KEY_PROVIDER = environment.key_provider()
+VAULT = environment.vault()
 PUBLIC_URL = environment.public_url()
 HOST, PORT = env("CLAWDBOT_HOST"), env("CLAWDBOT_PORT")
 ADMIN_PASSWORD = env("CLAWDBOT_ADMIN_PASSWORD")
@@ -197,7 +199,10 @@ OUTBOUND_PROXY = environment.base_url("OUTBOUND_PROXY")
 OUTBOUND_ALLOWED_NETWORKS = environment.networks("OUTBOUND_ALLOWED_NETWORKS")
 OUTBOUND_TRUSTED_ORIGINS = [
     f"{part.hostname}:{part.port or (443 if part.scheme == 'https' else 80)}"
-    for part in map(urlsplit, [FEISHU_BASE_URL, DINGTALK_API_URL, DINGTALK_OAPI_URL, MODEL_ENDPOINT, *AUDIT_SINKS])
+    for part in map(
+        urlsplit,
+        [FEISHU_BASE_URL, DINGTALK_API_URL, DINGTALK_OAPI_URL, MODEL_ENDPOINT, VAULT["address"], *AUDIT_SINKS],
+    )
     if part.hostname and part.scheme in ("http", "https")
 ]
 

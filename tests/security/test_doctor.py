@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from clawdbot_site.security import doctor, key_ring
+from clawdbot_site.security import doctor, key_providers, key_ring
 from clawdbot_site.security.management.commands.keys import rows_by_key, secret_columns
 from clawdbot_site.security.models.keys import DataKey
 from tests import factories
@@ -25,7 +25,9 @@ def told(check: Any) -> list[tuple[str, str]]:
 def test_keys_in_order_are_one_line() -> None:
     factories.credential()
 
-    assert told(doctor.keys) == [("ok", "All secrets can be opened; the data key is 0 days old.")]
+    newest = key_providers.wrapping().wrapping_keys()[0]
+    good = f"All secrets can be opened; the data key is 0 days old, wrapped by {newest}."
+    assert told(doctor.keys) == [("ok", good)]
 
 
 @pytest.mark.django_db

@@ -280,9 +280,9 @@ def test_two_rotations_at_once_leave_one_primary(file_database, fresh_ring):
 
 def test_lost_wrapping_key_is_explained_without_a_traceback(rows, settings):
     key_ring.forget()
-    settings.KEY_PROVIDER = "vault"
+    settings.KEY_PROVIDER = "drawer"
 
-    with pytest.raises(CommandError, match="KEY_PROVIDER=vault is not supported"):
+    with pytest.raises(CommandError, match="KEY_PROVIDER=drawer is not supported"):
         run("status")
 
 
