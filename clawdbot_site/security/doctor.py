@@ -8,9 +8,9 @@ from django.conf import settings
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from clawdbot_site.security import key_providers, key_ring, public_tls
-from clawdbot_site.security.management.commands.keys import rows_by_key, secret_columns
+from clawdbot_site.security import key_clock, key_providers, key_ring, public_tls
 from clawdbot_site.security.models.keys import DataKey
+from clawdbot_site.security.reencryption import rows_by_key, secret_columns
 from monitoring import doctor
 from monitoring.doctor import Finding
 
@@ -20,6 +20,7 @@ LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 def register() -> None:
     doctor.register("keys", keys)
+    doctor.register("ages of secrets", ages)
     doctor.register("sign-in", sign_in, needs_database=False)
     doctor.register("tls", tls, needs_database=False)
 
@@ -52,6 +53,17 @@ def _wrapped_by_old(newest: str) -> Iterator[Finding]:
     if DataKey.objects.exclude(kek_id=newest).exists():
         what = _("Some data keys are still wrapped by an older key-encryption key.")
         yield Finding("warning", what, _("Run: python manage.py keys reencrypt, before you remove the old one."))
+
+
+def ages() -> Iterator[Finding]:
+    """Keys and secrets that should be replaced soon, or should have been (rule E8)."""
+    late = [one for one in key_clock.all_dated() if one.state() != "fresh"]
+    for one in late:
+        yield Finding("warning", one.sentence(), one.advice())
+    if not late:
+        yield Finding(
+            "ok", _("No key and no secret is older than %(days)s days.") % {"days": key_clock.WARN_AFTER.days}
+        )
 
 
 def sign_in() -> Iterator[Finding]:

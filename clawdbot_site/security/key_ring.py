@@ -235,9 +235,11 @@ def rotate() -> DataKey:
 
 def rotate_if_due() -> DataKey | None:
     """For the scheduler: rotate a primary key that is 90 days old or has sealed nearly 2^30 times (rule E8)."""
-    key = DataKey.objects.get(purpose=DataKey.Purpose.ENCRYPT, state=DataKey.State.PRIMARY)
-    is_due = timezone.now() - key.created_at >= ROTATE_AFTER or key.uses >= ROTATE_AT_USES
-    return rotate() if is_due else None
+    with transaction.atomic():
+        hold()  # of two schedulers at once the second finds a new key
+        key = DataKey.objects.get(purpose=DataKey.Purpose.ENCRYPT, state=DataKey.State.PRIMARY)
+        is_due = timezone.now() - key.created_at >= ROTATE_AFTER or key.uses >= ROTATE_AT_USES
+        return rotate() if is_due else None
 
 
 def hold(model: type[DataKey] = DataKey, using: str = DEFAULT_DB_ALIAS) -> None:

@@ -239,6 +239,11 @@ CELERY_BEAT_SCHEDULE = {
         "options": {"expires": 5.0},
     },
     "purge the audit log": {"task": "monitoring.tasks.purge", "schedule": 86_400.0, "options": {"expires": 3600.0}},
+    "look after keys": {
+        "task": "clawdbot_site.security.tasks.look_after_keys",
+        "schedule": 3600.0,
+        "options": {"expires": 600.0},
+    },
     "review quotas": {"task": "bots.tasks.review_quotas", "schedule": 3600.0, "options": {"expires": 600.0}},
 }
 CHANNEL_LAYERS = {
