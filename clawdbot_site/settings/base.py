@@ -239,6 +239,7 @@ CELERY_BEAT_SCHEDULE = {
         "options": {"expires": 5.0},
     },
     "purge the audit log": {"task": "monitoring.tasks.purge", "schedule": 86_400.0, "options": {"expires": 3600.0}},
+    "retire old secrets": {"task": "bots.tasks.retire_secrets", "schedule": 600.0, "options": {"expires": 600.0}},
     "look after keys": {
         "task": "clawdbot_site.security.tasks.look_after_keys",
         "schedule": 3600.0,
