@@ -16,6 +16,7 @@ WHOLE_PLACEHOLDERS: Final = frozenset({"admin", "secret", "password", "passw0rd"
 REQUIRED: Final = {"SECRET_KEY": 32}
 KEYS: Final = {"FIELD_ENCRYPTION_KEYS": 43}  # required where KEY_PROVIDER=env
 OPTIONAL: Final = {"METRICS_TOKEN": 16, "ADMIN_PASSWORD": 8}
+OF_VAULT: Final = {"VAULT_TOKEN": ("token", 16), "VAULT_SECRET_ID": ("secret_id", 16)}
 LIMITED_BACKEND: Final = "clawdbot_site.security.authentication.LimitedBackend"
 HAS_SCOPES: Final = "clawdbot_site.security.permissions.HasScopes"
 
@@ -33,6 +34,7 @@ def check_secrets(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
     required = {**REQUIRED, **KEYS} if settings.KEY_PROVIDER == "env" else REQUIRED
     found = [_judge(name, value, fewest, is_required=True) for name, fewest, value in _values(required)]
     found += [_judge(name, value, fewest, is_required=False) for name, fewest, value in _values(OPTIONAL)]
+    found += [_judge(name, settings.VAULT[key], fewest, is_required=False) for name, (key, fewest) in OF_VAULT.items()]
     return [one for one in found if one]
 
 

@@ -97,6 +97,7 @@ def test_rotate_seals_new_secrets_under_a_new_key_and_is_audited(rows):
     assert entry.changes == {"primary": {"before": f"{old:08x}", "after": f"{new:08x}"}}
 
 
+@pytest.mark.rule("E9")
 def test_reencrypt_moves_every_secret_and_retires_the_old_key(rows):
     (old,) = key_ids()
     run("rotate")
@@ -129,6 +130,7 @@ def test_secret_written_late_under_a_retired_key_is_read_and_moved(rows):
     assert len(key_ids()) == 1
 
 
+@pytest.mark.rule("E9")
 def test_unreadable_secret_is_named_kept_and_its_key_is_not_retired(rows):
     (old,) = key_ids()
     sealed = SigningKey.objects.values_list("private_pem", flat=True).get(pk=rows[0].pk)
@@ -144,6 +146,7 @@ def test_unreadable_secret_is_named_kept_and_its_key_is_not_retired(rows):
     assert len(key_ids()) == 2
 
 
+@pytest.mark.rule("E9")
 def test_write_between_reading_and_moving_is_kept(rows, monkeypatch):
     run("rotate")
     seal = key_ring.seal
@@ -161,6 +164,7 @@ def test_write_between_reading_and_moving_is_kept(rows, monkeypatch):
     assert SigningKey.objects.order_by("pk").first().private_pem == "written meanwhile"
 
 
+@pytest.mark.rule("E9")
 def test_reencrypt_goes_on_where_it_was_stopped(rows, monkeypatch):
     (old,) = key_ids()
     run("rotate")
@@ -182,6 +186,7 @@ def test_reencrypt_goes_on_where_it_was_stopped(rows, monkeypatch):
     assert states()[old] == "retired"
 
 
+@pytest.mark.rule("E9")
 def test_nothing_is_lost_when_writers_and_interruptions_come_between(file_database, fresh_ring, monkeypatch):
     """Rule E9: 20 runs, each stopped somewhere, under two writers and a reader that never fails."""
     SigningKey.objects.all().delete()
@@ -290,5 +295,6 @@ def test_unknown_word_is_explained(db):
         run("dance")
 
 
+@pytest.mark.rule("E9")
 def test_every_encrypted_column_of_the_site_is_moved():
     assert "security.SigningKey.private_pem" in {str(column) for column in reencryption.secret_columns()}

@@ -53,7 +53,8 @@ class Keeping:
 
     def __init__(self, site: Site, folder: Path) -> None:
         self.site, self.folder = site, folder
-        self.run("fill", str(ROWS)).wait()
+        filling = self.run("fill", str(ROWS))
+        assert filling.communicate() == (b"", None)
         self.writers = [self.run("write", str(folder), str(part), str(WRITERS)) for part in range(WRITERS)]
 
     def run(self, *words: str) -> subprocess.Popen[bytes]:
