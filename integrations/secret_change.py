@@ -52,6 +52,11 @@ def fingerprints(credential: PlatformCredential) -> dict[str, str]:
     return {name: text for name, text in found.items() if text}
 
 
+def label(name: str) -> str:
+    """How people call a field of the credential."""
+    return str(getattr(PlatformCredential._meta.get_field(name), "verbose_name", name))
+
+
 def unproved(credential: PlatformCredential) -> list[str]:
     """The new secrets of which nobody knows yet whether the platform has them."""
     entered = fingerprints(credential)
@@ -106,7 +111,7 @@ def retire_old(credential: PlatformCredential, *, even_unproved: bool = False) -
     _must_be_changing(credential)
     missing = unproved(credential)
     if credential.next_error or (missing and not even_unproved):
-        names = ", ".join(str(PlatformCredential._meta.get_field(name).verbose_name) for name in missing)
+        names = ", ".join(map(label, missing))
         raise CannotChange(
             _("Not proved yet: %(names)s. Try the new secret, or send the bot a message.") % {"names": names}
         )

@@ -51,7 +51,7 @@ class NewSecretForm(forms.Form):
         )
 
     def _secret(self, name: str) -> forms.Field:
-        label = PlatformCredential._meta.get_field(f"next_{name}").verbose_name
+        label: Any = secret_change.label(f"next_{name}")
         if self._credential.platform == Platform.DINGTALK:
             label = DINGTALK_LABELS[name]
         attrs = {"autocomplete": "new-password", "spellcheck": "false"}
