@@ -199,10 +199,7 @@ OUTBOUND_PROXY = environment.base_url("OUTBOUND_PROXY")
 OUTBOUND_ALLOWED_NETWORKS = environment.networks("OUTBOUND_ALLOWED_NETWORKS")
 OUTBOUND_TRUSTED_ORIGINS = [
     f"{part.hostname}:{part.port or (443 if part.scheme == 'https' else 80)}"
-    for part in map(
-        urlsplit,
-        [FEISHU_BASE_URL, DINGTALK_API_URL, DINGTALK_OAPI_URL, MODEL_ENDPOINT, VAULT["address"], *AUDIT_SINKS],
-    )
+    for part in map(urlsplit, [FEISHU_BASE_URL, DINGTALK_API_URL, DINGTALK_OAPI_URL, MODEL_ENDPOINT, *AUDIT_SINKS])
     if part.hostname and part.scheme in ("http", "https")
 ]
 

@@ -19,6 +19,7 @@ from clawdbot_site.security.encryption import DecryptionError
 from clawdbot_site.security.key_providers import KeysUnavailable
 from clawdbot_site.security.key_providers.base import Wrapped
 from clawdbot_site.security.models.keys import DataKey
+from clawdbot_site.security.outbound import OutboundRefused, guarded_client
 from tests.servers.vault import FakeVault
 
 AAD = b"place"
@@ -107,7 +108,6 @@ def test_a_relative_key_file_is_refused(settings: Any) -> None:
 def vault(tmp_path: Path, settings: Any) -> Iterator[FakeVault]:
     with FakeVault(tmp_path) as running:
         settings.KEY_PROVIDER, settings.FIELD_ENCRYPTION_KEYS = "vault", []
-        settings.OUTBOUND_TRUSTED_ORIGINS = [running.origin]
         settings.VAULT = running.settings()
         yield running
 
@@ -279,7 +279,7 @@ def test_a_token_is_prolonged_by_the_scheduler(vault: FakeVault, settings: Any) 
 def test_a_namespace_and_a_key_of_another_name_are_sent_along(tmp_path: Path, settings: Any) -> None:
     with FakeVault(tmp_path, namespace="team/a") as vault:
         vault.transit["bots"] = vault.transit.pop("clawdbot")
-        settings.KEY_PROVIDER, settings.OUTBOUND_TRUSTED_ORIGINS = "vault", [vault.origin]
+        settings.KEY_PROVIDER = "vault"
         settings.VAULT = vault.settings(namespace="team/a", key="bots")
         assert key_providers.wrapping().wrap(KEY, LABEL).kek_id == "bots:v1"
         settings.VAULT = vault.settings(namespace="team/b", key="bots")
@@ -326,17 +326,20 @@ def test_strange_answers_are_explained(vault: FakeVault, status: int, body: byte
 def test_a_vault_that_is_not_there_is_explained(vault: FakeVault, settings: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    settings.OUTBOUND_TRUSTED_ORIGINS = [f"localhost:{port}"]
     settings.VAULT = vault.settings(address=f"https://localhost:{port}")
 
     assert trouble().startswith(f"Vault at https://localhost:{port} cannot be reached: ")
 
 
 @pytest.mark.django_db
-def test_a_vault_at_a_private_address_that_no_setting_names_is_not_called(vault: FakeVault, settings: Any) -> None:
-    settings.OUTBOUND_TRUSTED_ORIGINS = []
+def test_a_private_address_of_a_vault_is_open_to_nobody_else(vault: FakeVault) -> None:
+    """Else who may enter addresses of models could reach it."""
+    assert key_providers.wrapping().wrap(KEY, LABEL)
+    vault.asked.clear()
+    with guarded_client() as other, pytest.raises(OutboundRefused):
+        other.get(vault.address)
 
-    assert "is not a public address" in trouble()
+    assert vault.asked == []
 
 
 @pytest.mark.rule("E7")

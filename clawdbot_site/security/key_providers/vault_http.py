@@ -21,7 +21,7 @@ from typing import Any, Final
 import httpx
 
 from clawdbot_site.security.key_providers.base import KeysUnavailable
-from clawdbot_site.security.outbound import OutboundRefused, guarded_client
+from clawdbot_site.security.outbound import DEFAULT_PORTS, OutboundRefused, guarded_client
 from monitoring.redaction import redact
 from monitoring.text import printable
 
@@ -60,6 +60,11 @@ class VaultPlace:
     role_id: str = ""
     secret_id: str = field(default="", repr=False)
     approle_mount: str = "approle"
+
+    @property
+    def origin(self) -> str:
+        url = httpx.URL(self.address)
+        return f"{url.host}:{url.port or DEFAULT_PORTS[url.scheme]}"
 
 
 @contextmanager
@@ -134,7 +139,12 @@ class VaultHttp:
     @cached_property
     def _http(self) -> httpx.Client:
         try:
-            return guarded_client(timeout=TIMEOUT, limits=ONE_BY_ONE, ca_file=self.place.ca_file)
+            return guarded_client(
+                timeout=TIMEOUT,
+                limits=ONE_BY_ONE,
+                ca_file=self.place.ca_file,
+                trusted_origin=self.place.origin,
+            )
         except (OSError, ssl.SSLError):
             raise VaultTrouble(f"VAULT_CACERT: {self.place.ca_file} holds no certificate that can be read.") from None
 
