@@ -95,8 +95,9 @@ def _read(key: str | UUID, rows: EndpointQuerySet) -> Place | None:
 
 def _credentials(endpoint: Endpoint) -> Credentials:
     """With the address, where the platform calls us."""
-    is_called = endpoint.mode == Endpoint.Mode.WEBHOOK
-    return replace(endpoint.credential.values(), callback_url=endpoint.webhook_url if is_called else "")
+    url = endpoint.webhook_url if endpoint.mode == Endpoint.Mode.WEBHOOK else ""
+    values = endpoint.credential.values()
+    return replace(values, callback_url=url, other=values.other and replace(values.other, callback_url=url))
 
 
 def _bot(bot_id: UUID) -> Bot:

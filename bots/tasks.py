@@ -8,7 +8,7 @@ from celery import shared_task
 
 from bots import costs, doorbell, pushes, recording, sweeping, tidying, turns, unfinished
 from bots import workers as workers  # its signal handlers belong to every worker process
-from integrations import quota
+from integrations import quota, secret_change
 
 
 @shared_task(queue="inference")
@@ -46,6 +46,13 @@ def record_turns() -> None:
 def review_quotas() -> None:
     """Alerts of the platforms' monthly quotas: open those that are due, close those of a past month."""
     quota.review()
+
+
+@shared_task(queue="default")
+def retire_secrets() -> None:
+    """Retire old secrets of apps whose new ones are proved and whose time is up."""
+    connections.freshen()
+    secret_change.retire_due()
 
 
 @shared_task(queue="delivery")

@@ -13,7 +13,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -25,6 +25,7 @@ from bots.errors import NotStored
 from bots.models import Endpoint
 from bots.places import Place
 from clawdbot_site.security import gate, suspects
+from integrations import secret_change
 from integrations.base import Adapter, Challenge, Credentials, Inbound, WebhookRequest
 from integrations.errors import AuthenticationError, PayloadError
 from integrations.models import Platform
@@ -191,6 +192,8 @@ def _report_unknown(platform: str) -> None:
 
 async def _act(place: Place, request: WebhookRequest, event: Inbound) -> Answer:
     endpoint = place.endpoint
+    if place.credentials.other:  # a secret is being changed
+        place = await _by_which_secret(place, request)
     if endpoint.rate_limit_per_minute and (wait_s := await _pause_s(endpoint)):
         return refusal(429, "too_many", "More callbacks than this endpoint may take.", retry_after_s=wait_s)
     inbound.heard_from(endpoint)
@@ -204,6 +207,14 @@ async def _act(place: Place, request: WebhookRequest, event: Inbound) -> Answer:
         return Answer(200, _body_of(place, request, effect.shown), "ignored")
     accepted = await intake.accepted(effect.draft)
     return Answer(200, _body_of(place, request, effect.shown), "accepted" if accepted.is_new else "repeated")
+
+
+async def _by_which_secret(place: Place, request: WebhookRequest) -> Place:
+    """The place with the one of its two secrets by which this callback is authentic; a new one is now proved."""
+    proven = adapter_for(place.credentials.platform).proven(request, place.credentials)
+    if proven.is_next and place.endpoint.credential.next_heard_at is None:
+        await _in_thread(secret_change.heard)(place.endpoint.credential)
+    return replace(place, credentials=proven)
 
 
 def _body_of(place: Place, request: WebhookRequest, shown: Mapping[str, Any]) -> Mapping[str, Any]:

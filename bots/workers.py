@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import gc
 import logging
+import sys
 import threading
 import time
 from collections.abc import Collection
 from typing import Any
 
 from celery.platforms import EX_FAILURE
-from celery.signals import task_prerun, worker_ready, worker_shutdown, worker_shutting_down
+from celery.signals import task_prerun, worker_init, worker_ready, worker_shutdown, worker_shutting_down
 from celery.worker import state
 from django.conf import settings
-from django.db import connection
+from django.db import DatabaseError, connection
 
 from bots import connections, leases
+from clawdbot_site.security import key_ring
 from inference import health, reporting
 from inference.errors import InferenceError
 from inference.models import LanguageModel
@@ -31,6 +33,19 @@ DRAIN_S = 20.0
 def before_task(**_: Any) -> None:
     """Threads keep their connections from task to task (settings: CELERY_DB_REUSE_MAX)."""
     connections.freshen()
+
+
+@worker_init.connect
+def on_start(**_: Any) -> None:
+    """Before it takes the first task: a worker that cannot open a secret would only fail all it touches."""
+    try:
+        key_ring.open_at_start()
+    except key_ring.KeysUnavailable as error:
+        sys.exit(f"Configuration: {error}")  # the signal swallows errors, and not this
+    except DatabaseError:
+        logger.warning("the data keys were not opened yet, the database is unreachable")
+    finally:
+        connection.close()
 
 
 @worker_ready.connect

@@ -27,7 +27,7 @@ from monitoring.admin import AuditedModelAdmin
 Engine, Status = LanguageModel.Engine, LanguageModel.Status
 COLOURS = {Status.OK: "success", Status.FAILING: "danger", Status.UNKNOWN: "info"}
 WHERE = ("engine", "path", "base_url", "model", "api_key")  # a change of these makes the last check worthless
-SERVICE_FIELDS = ("base_url", "model", "api_key", "first_token_timeout_s", "between_tokens_timeout_s")
+SERVICE_FIELDS = ("base_url", "model", "api_key", "rotate_by", "first_token_timeout_s", "between_tokens_timeout_s")
 
 
 class LanguageModelForm(SecretsForm):
@@ -57,11 +57,13 @@ class LanguageModelForm(SecretsForm):
             "prompt_price",
             "completion_price",
             "currency",
+            "rotate_by",
         ]
         help_texts = {
             "engine": _("What computes the answers. Echo repeats the question: good for trying the way to a platform."),
             "model": _("The name by which the service knows it, for example qwen3-32b."),
             "api_key": _("Encrypted before it is stored, and never shown again. Empty for services without keys."),
+            "rotate_by": _("By then the API key should be replaced, and you are reminded. A new one counts 90 days."),
             "path": _("On the machine of the worker: a folder with config.json, tokenizer.json and *.safetensors."),
             "max_context_tokens": _("Prompt and answer together; older messages are left out when they do not fit."),
             "max_concurrency": _("More questions than this wait for their turn."),
@@ -96,7 +98,7 @@ class LanguageModelForm(SecretsForm):
 class ModelKeyForm(SecretsForm):
     class Meta:
         model = ModelKey
-        fields = ["name", "key", "is_enabled"]
+        fields = ["name", "key", "is_enabled", "rotate_by"]
 
 
 class ModelKeyInline(TabularInline):
@@ -104,7 +106,7 @@ class ModelKeyInline(TabularInline):
 
     model = ModelKey
     form = ModelKeyForm
-    fields = ["name", "key", "is_enabled", "fingerprint", "state"]
+    fields = ["name", "key", "is_enabled", "rotate_by", "fingerprint", "state"]
     readonly_fields = ["fingerprint", "state"]
     extra = 0
 
@@ -136,7 +138,7 @@ class LanguageModelAdmin(AuditedModelAdmin):
         "path": "engine == 'transformers'",
     }
     fieldsets = [
-        (None, {"fields": ["name", "engine", "base_url", "model", "api_key", "path", "vision"]}),
+        (None, {"fields": ["name", "engine", "base_url", "model", "api_key", "rotate_by", "path", "vision"]}),
         (_("How much at once"), {"fields": ["max_context_tokens", "max_concurrency", "queue"]}),
         (
             _("Patience and checks"),

@@ -11,6 +11,8 @@ class InferenceConfig(AppConfig):
     verbose_name = _("Models")
 
     def ready(self) -> None:
-        from inference import reporting  # models are there only now
+        from clawdbot_site.security import key_clock
+        from inference import key_ages, reporting  # models are there only now
 
+        key_clock.register(key_ages.ages)
         reporting.register_gauges()

@@ -13,6 +13,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from clawdbot_site.security.fields import EncryptedTextField
+from clawdbot_site.security.models.dated import DatedSecrets
 from monitoring.ids import uuid7
 
 CHECK_EVERY_S = 60.0
@@ -28,8 +29,10 @@ def price(title: Any) -> models.DecimalField[Decimal, Decimal]:
     )
 
 
-class LanguageModel(models.Model):
+class LanguageModel(DatedSecrets):
     """One model behind one engine. Bots name it; the worker of its queue builds it once a process."""
+
+    DATED = ("api_key",)
 
     class Engine(models.TextChoices):
         TRANSFORMERS = "transformers", _("Local folder (torch and transformers)")
@@ -124,8 +127,10 @@ class LanguageModel(models.Model):
         self.digests, self.digests_pinned_at = {}, None
 
 
-class ModelKey(models.Model):
+class ModelKey(DatedSecrets):
     """A further API key of a service. Keys take turns; one that was refused rests for a while (engines/keys.py)."""
+
+    DATED = ("key",)
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     model = models.ForeignKey(LanguageModel, models.CASCADE, related_name="keys", verbose_name=_("model"))

@@ -18,7 +18,7 @@ from django.views.decorators.http import require_POST
 from unfold.decorators import display
 
 from clawdbot_site.security.secret_forms import AddressField, SecretsForm
-from integrations import credential_check, quota, quota_meter
+from integrations import credential_check, quota, quota_meter, secret_page
 from integrations import robot_admin as robot_admin  # the page of group robots
 from integrations.checking import Finding
 from integrations.models import Platform, PlatformCredential, QuotaUsage
@@ -80,7 +80,9 @@ class PlatformCredentialForm(SecretsForm):
                 "appear while they are written. Empty: one message when the answer is complete."
             ),
             "corp_id": _("Empty: pinned at the first message, so that no other company can use this bot."),
-            "rotate_by": _("When the secret should have been replaced: ClawdBot reminds you."),
+            "rotate_by": _(
+                "By then the app secret should be replaced: ClawdBot reminds you. A new one counts 90 days."
+            ),
         }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -182,14 +184,27 @@ class PlatformCredentialAdmin(AuditedModelAdmin):
 
     def get_urls(self) -> list[URLPattern]:
         check = self.admin_site.admin_view(require_POST(self.check_connection))
-        return [path("<uuid:pk>/check/", check, name="integrations_platformcredential_check"), *super().get_urls()]
+        secret = self.admin_site.admin_view(self.change_secret)
+        return [
+            path("<uuid:pk>/check/", check, name="integrations_platformcredential_check"),
+            path("<uuid:pk>/secret/", secret, name="integrations_platformcredential_secret"),
+            *super().get_urls(),
+        ]
 
-    def check_connection(self, request: HttpRequest, pk: str) -> HttpResponse:
+    def change_secret(self, request: HttpRequest, pk: str) -> HttpResponse:
+        context = {**self.admin_site.each_context(request), "opts": self.opts}
+        return secret_page.page(request, self._changeable(request, pk), context)
+
+    def _changeable(self, request: HttpRequest, pk: str) -> PlatformCredential:
         credential = self.get_object(request, str(pk))
         if credential is None:
             raise Http404
         if not self.has_change_permission(request, credential):
             raise PermissionDenied
+        return credential
+
+    def check_connection(self, request: HttpRequest, pk: str) -> HttpResponse:
+        credential = self._changeable(request, pk)
         findings = credential_check.check(credential)
         context = {
             **self.admin_site.each_context(request),

@@ -11,7 +11,9 @@ class IntegrationsConfig(AppConfig):
     verbose_name = _("Platforms")
 
     def ready(self) -> None:
-        from integrations import quota
+        from clawdbot_site.security import key_clock
+        from integrations import quota, secret_change
         from monitoring import metrics
 
+        key_clock.register(secret_change.ages)
         metrics.register_gauge("clawdbot_platform_quota_used", quota.used)

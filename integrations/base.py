@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Protocol, final
 
 from integrations.checking import NO_WAY_IN, Finding, WayIn
-from integrations.errors import PlatformError
+from integrations.errors import AuthenticationError, PlatformError
 
 if TYPE_CHECKING:
     from integrations.listening import LongConnection  # which speaks of the values below
@@ -39,6 +39,8 @@ class Credentials:
     own_id: str = ""
     allow_unsigned: bool = False
     callback_url: str = field(default="", repr=False)  # where the platform posts to; empty with a long connection
+    other: Credentials | None = field(default=None, repr=False)  # believed as well, while a secret is being changed
+    is_next: bool = False  # those that are to replace the present ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,8 +354,24 @@ class Adapter(ABC):
     @final
     def receive(self, request: WebhookRequest, credentials: Credentials) -> Inbound:
         """Authenticate, then parse, in that order for every platform. Raises AuthenticationError, PayloadError."""
-        payload = self.open(request, credentials)
+        try:
+            payload = self.open(request, credentials)
+        except AuthenticationError:
+            if credentials.other is None:
+                raise
+            return self.receive(request, credentials.other)
         return payload if isinstance(payload, Challenge | Ignored) else self.parse(payload, credentials)
+
+    @final
+    def proven(self, request: WebhookRequest, credentials: Credentials) -> Credentials:
+        """Of two that are believed, those by which this request was ``receive``d."""
+        if credentials.other is None:
+            return credentials
+        try:
+            self.open(request, credentials)
+        except AuthenticationError:
+            return credentials.other
+        return credentials
 
     @abstractmethod
     def open(self, request: WebhookRequest, credentials: Credentials) -> Mapping[str, Any] | Challenge | Ignored:
@@ -436,6 +454,9 @@ class Adapter(ABC):
         ``way_in`` is what its console should have.
         """
         return []
+
+    def prove_secret(self, credentials: Credentials) -> None:  # noqa: B027  (a platform without one proves nothing)
+        """Sign in to the platform anew with this app secret, in 15 s at most. Raises PlatformError."""
 
     def connect(self, credentials: Credentials) -> LongConnection:
         """The app's long connection, not yet open. Raises PlatformError where the platform has none."""

@@ -5,11 +5,14 @@ GroupRobot: a webhook into one group, by which nothing comes back.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from clawdbot_site.security.fields import EncryptedTextField
+from clawdbot_site.security.models.dated import DatedSecrets
 from integrations.base import Credentials
 from integrations.robots import RobotAddress
 from monitoring.ids import uuid7
@@ -22,10 +25,14 @@ class Platform(models.TextChoices):
     DINGTALK = "dingtalk", _("DingTalk")
 
 
-class PlatformCredential(models.Model):
-    """Secrets are encrypted, bound to this row, and never shown again: only fingerprints are."""
+class PlatformCredential(DatedSecrets):
+    """Secrets are encrypted, bound to this row, and never shown again: only fingerprints are.
+
+    While one is being changed (``secret_change.py``), new ones stand beside those in use.
+    """
 
     SECRETS = ("app_secret", "verification_token", "encrypt_key")
+    DATED = ("app_secret",)
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     name = models.CharField(_("name"), max_length=100)
@@ -53,7 +60,18 @@ class PlatformCredential(models.Model):
         _("card template"), max_length=200, blank=True, help_text=_("DingTalk AI cards.")
     )
     own_id = models.CharField(_("the bot's own ID"), max_length=100, blank=True, editable=False)
-    rotate_by = models.DateField(_("rotate by"), null=True, blank=True)
+    next_app_secret = EncryptedTextField(_("new app secret"), blank=True, default="", db_default="", editable=False)
+    next_verification_token = EncryptedTextField(
+        _("new verification token"), blank=True, default="", db_default="", editable=False
+    )
+    next_encrypt_key = EncryptedTextField(_("new encrypt key"), blank=True, default="", db_default="", editable=False)
+    next_entered_at = models.DateTimeField(_("new secret entered"), null=True, editable=False)
+    next_proved_at = models.DateTimeField(_("new secret proved"), null=True, editable=False)
+    next_heard_at = models.DateTimeField(_("first callback by the new secret"), null=True, editable=False)
+    next_retires_at = models.DateTimeField(_("old secret retires"), null=True, editable=False)
+    next_error = models.CharField(
+        _("why the new secret was refused"), max_length=300, blank=True, default="", db_default="", editable=False
+    )
     monthly_api_quota = models.PositiveIntegerField(
         _("monthly API calls"),
         default=0,
@@ -84,7 +102,23 @@ class PlatformCredential(models.Model):
         return f"{self.name} ({self.get_platform_display()})"
 
     def values(self) -> Credentials:
-        """The plain values that an adapter works with."""
+        """The plain values that an adapter works with.
+
+        While a secret is being changed the callbacks of either are believed (``Credentials.other``), and calls are
+        made with the old one until the new one was proved.
+        """
+        current = self._values()
+        if self.next_entered_at is None:
+            return current
+        new = self.next_values(current)
+        return replace(new, other=current) if self.next_proved_at else replace(current, other=new)
+
+    def next_values(self, current: Credentials | None = None) -> Credentials:
+        """As it will be: with the new secrets, and the present ones where there is no new one."""
+        given = {name: new for name in self.SECRETS if (new := getattr(self, f"next_{name}"))}
+        return replace(current or self._values(), **given, is_next=True)
+
+    def _values(self) -> Credentials:
         api_url, oapi_url = (self.base_url or url for url in settings.PLATFORM_URLS[self.platform])
         return Credentials(
             id=str(self.pk),

@@ -34,7 +34,7 @@ GAUGES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "clawdbot_platform_quota_used": ("Calls of the current quota period.", ("platform", "credential")),
     "clawdbot_dead_letters": ("Messages given up, waiting for a person.", ()),
     "clawdbot_audit_unsealed": ("Audit entries not sealed yet.", ()),
-    "clawdbot_key_age_days": ("Age of the newest key.", ("kind",)),
+    "clawdbot_key_age_days": ("Age of the oldest key or secret in use.", ("kind",)),
     "clawdbot_inference_running": ("Answers that a model writes in this process.", ("model",)),
     "clawdbot_inference_waiting": ("Requests that wait in a model's engine in this process.", ("model",)),
     "clawdbot_model_up": ("1: the model's last check was good; 0: it was not, or is too old.", ("model",)),

@@ -1,8 +1,12 @@
-"""The Ed25519 key that signs checkpoints: made once, its private half sealed by the key ring, its public half shown."""
+"""The Ed25519 key that signs checkpoints: its private half sealed by the key ring, its public half shown.
+
+How one key gives way to the next is in monitoring/handover.py.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -53,12 +57,28 @@ def grouped(fingerprint: str) -> str:
     return ":".join(fingerprint[at : at + 4] for at in range(0, len(fingerprint), 4))
 
 
-def _make() -> AuditKey:
-    private = Ed25519PrivateKey.generate()
-    public = private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-    row = AuditKey(pk=uuid7(), public=public.hex(), fingerprint=verifier.fingerprint_of(public))
-    text = private.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption()).hex()
+def new_key() -> tuple[AuditKey, Signer]:
+    """A key and its row, not saved."""
+    signer = Signer(Ed25519PrivateKey.generate())
+    row = AuditKey(pk=uuid7(), public=signer.public.hex(), fingerprint=signer.fingerprint)
+    text = signer.private.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption()).hex()
     row.private = vault.vault().seal(text, _aad(row))
+    return row, signer
+
+
+def made_at() -> datetime | None:
+    """When the present key was made; None before the first checkpoint."""
+    return AuditKey.objects.filter(is_current=True).values_list("created_at", flat=True).first()
+
+
+def handovers() -> list[dict[str, str]]:
+    """By which statements each key took over from the one before, oldest first; for whoever verifies."""
+    rows = AuditKey.objects.exclude(handover="").order_by("created_at", "id")
+    return [{"statement": row.handover, "signature": row.handover_signature} for row in rows]
+
+
+def _make() -> AuditKey:
+    row, _signer = new_key()
     try:
         with transaction.atomic():
             row.save(force_insert=True)

@@ -150,8 +150,10 @@ def readable() -> list[tuple[str, Iterator[Copy]]]:
 
 
 def key_text() -> str:
-    key = signing.signer()
-    return json.dumps({"algorithm": "Ed25519", "public": key.public.hex(), "fingerprint": key.fingerprint}) + "\n"
+    """The present public key, and how it took over from those before it."""
+    key, handovers = signing.signer(), signing.handovers()
+    shown = {"algorithm": "Ed25519", "public": key.public.hex(), "fingerprint": key.fingerprint, "handovers": handovers}
+    return json.dumps(shown) + "\n"
 
 
 def complaints() -> list[str]:

@@ -82,6 +82,63 @@ def statement_text(statement: dict[str, Any]) -> str:
     return _encode(statement)
 
 
+# -- keys: each says by a signed statement which one follows --
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """The public keys that signed, in their order, each with the number of the first checkpoint that is its own."""
+
+    keys: tuple[tuple[int, bytes], ...]
+
+    def has(self, fingerprint: str) -> bool:
+        wanted = fingerprint.strip().lower().replace(":", "")
+        return any(fingerprint_of(public) == wanted for _number, public in self.keys)
+
+    def signer_of(self, number: int) -> bytes:
+        return next((public for first, public in reversed(self.keys) if first <= number), self.keys[0][1])
+
+
+def agreement_text(turn: dict[str, Any]) -> str:
+    """What the next key signs, to show that it exists and takes over here and from this one."""
+    names = ("number", "sequence", "hash", "public", "next_public", "next_key")
+    return _encode({"v": 1, "kind": "agreement", **{name: turn[name] for name in names}})
+
+
+def lineage_of(newest: bytes, handovers: Iterable[dict[str, str]]) -> Lineage:
+    """Follow the handovers, oldest first, to the newest key. Raises ValueError where one does not hold.
+
+    Each is signed by both keys: so who trusts any key of the line may trust them all.
+    """
+    keys: list[tuple[int, bytes]] = []
+    for handover in handovers:
+        number, old, new = _checked_handover(handover)
+        if keys and (keys[-1][1] != old or keys[-1][0] > number):
+            raise ValueError("The line of signing keys is broken: a key took over from one that had no turn.")
+        keys += [(number + 1, new)] if keys else [(0, old), (number + 1, new)]
+    if keys and keys[-1][1] != newest:
+        raise ValueError("The line of signing keys is broken: it does not lead to the present key.")
+    return Lineage(tuple(keys) or ((0, newest),))
+
+
+def _checked_handover(handover: dict[str, str]) -> tuple[int, bytes, bytes]:
+    """(number of the checkpoint, old key, new key)"""
+    try:
+        turn = json.loads(handover["statement"])
+        old, new = bytes.fromhex(turn["public"]), bytes.fromhex(turn["next_public"])
+        if turn["key"] != fingerprint_of(old) or turn["next_key"] != fingerprint_of(new):
+            raise ValueError
+        Ed25519PublicKey.from_public_bytes(old).verify(
+            bytes.fromhex(handover["signature"]), handover["statement"].encode()
+        )
+        Ed25519PublicKey.from_public_bytes(new).verify(
+            bytes.fromhex(turn["next_signature"]), agreement_text(turn).encode()
+        )
+        return int(turn["number"]), old, new
+    except (InvalidSignature, ValueError, KeyError, TypeError):
+        raise ValueError("A key took over without the signatures of both: it may be forged.") from None
+
+
 # -- checkpoints --
 
 
@@ -102,7 +159,7 @@ class Checkpoints:
     rest say nothing more.
     """
 
-    public: bytes = field(repr=False)
+    lineage: Lineage = field(repr=False)
     hashes: dict[int, str] = field(default_factory=dict)
     numbers: dict[str, dict[int, int]] = field(default_factory=dict)  # source -> number -> sequence
     purged_through: int = 0
@@ -154,7 +211,7 @@ class Checkpoints:
         if known == digest:
             return
         try:
-            key = Ed25519PublicKey.from_public_bytes(self.public)
+            key = Ed25519PublicKey.from_public_bytes(self.lineage.signer_of(number))
             key.verify(bytes.fromhex(copy["signature"]), signed.encode())
         except (InvalidSignature, ValueError, KeyError):
             self.problems.append(Problem(sequence, f"{source}: the signature of checkpoint {number} is wrong"))
@@ -271,12 +328,13 @@ def verify_folder(folder: Path, fingerprint: str, copies: Iterable[Path]) -> tup
     """Raises ValueError when the folder is no export, or its key is not the one of the fingerprint."""
     try:
         key = json.loads((folder / "key.json").read_text("utf-8"))
-        public = bytes.fromhex(key["public"])
-    except (OSError, ValueError, KeyError, TypeError):
+        public, handovers = bytes.fromhex(key["public"]), list(key.get("handovers", []))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(f"{folder} is no export: its key.json cannot be read.") from None
-    if fingerprint_of(public) != fingerprint.strip().lower().replace(":", ""):
+    lineage = lineage_of(public, handovers)
+    if not lineage.has(fingerprint):
         raise ValueError("The export was signed with another key than the one of this fingerprint.")
-    checkpoints = Checkpoints(public)
+    checkpoints = Checkpoints(lineage)
     for path in [folder / "checkpoints.jsonl", *copies]:
         checkpoints.add(path.name, _json_rows(path))
     walk = Walk(checkpoints)

@@ -20,7 +20,7 @@ from django.utils.translation import gettext as _
 
 from monitoring import audit, entries, grants, marks, retention, signing, sinks, triggers, verifier
 from monitoring.models import AuditCheckpoint, AuditLog, AuditSeal, AuditWaiting
-from monitoring.verifier import Checkpoints, Problem, Walk
+from monitoring.verifier import Checkpoints, Lineage, Problem, Walk
 
 CHUNK: Final = 1_000  # more would not stay in the processor's cache
 GRACE: Final = timedelta(seconds=60)  # so long an entry may wait for its seal
@@ -58,7 +58,7 @@ class Report:
 
 
 class WrongKey(Exception):
-    """The site's key is not the one whose fingerprint was given."""
+    """The site's key is not the one whose fingerprint was given, nor its successor by signed handovers."""
 
 
 def verify(
@@ -75,10 +75,11 @@ def verify(
 
 def _verify(fingerprint: str, copies: list[tuple[str, Iterable[Copy]]], end: float | None) -> Report:
     key = signing.signer()
-    if fingerprint and key.fingerprint != fingerprint.strip().lower().replace(":", ""):
+    lineage, forged = _lineage(key)
+    if fingerprint and not lineage.has(fingerprint):
         raise WrongKey(f"This site signs with the key {signing.grouped(key.fingerprint)}, which is another one.")
-    report = Report(key.fingerprint)
-    checkpoints = _checkpoints(key.public, copies, report)
+    report = Report(key.fingerprint, problems=forged)
+    checkpoints = _checkpoints(lineage, copies, report)
     walk = Walk(checkpoints)
     report.is_complete = _walk(walk, report, end)
     if report.is_complete and walk.first_bad is None:
@@ -96,9 +97,17 @@ def _verify(fingerprint: str, copies: list[tuple[str, Iterable[Copy]]], end: flo
 # -- checkpoints --
 
 
-def _checkpoints(public: bytes, copies: list[tuple[str, Iterable[Copy]]], report: Report) -> Checkpoints:
+def _lineage(key: signing.Signer) -> tuple[Lineage, list[Problem]]:
+    """The present key is proven by being opened; the line that leads to it is only what the database says."""
+    try:
+        return verifier.lineage_of(key.public, signing.handovers()), []
+    except ValueError as error:
+        return verifier.Lineage(((0, key.public),)), [Problem(0, str(error))]
+
+
+def _checkpoints(lineage: Lineage, copies: list[tuple[str, Iterable[Copy]]], report: Report) -> Checkpoints:
     """Copies are read first: then the database may have got newer ones, and nothing seems to be missing in it."""
-    checkpoints = Checkpoints(public)
+    checkpoints = Checkpoints(lineage)
     for name, read in [*sinks.readable(), *copies]:
         try:
             checkpoints.add(name, read)

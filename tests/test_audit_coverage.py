@@ -17,6 +17,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
 from django.test import Client, RequestFactory
 from django.urls import get_resolver, reverse
+from django.utils import timezone
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 from rest_framework.test import APIClient
 
@@ -26,6 +27,7 @@ from clawdbot_site.security.models import ApiClient, IPRule, Team
 from clawdbot_site.security.models.clients import ALL_SCOPES
 from inference.models import LanguageModel, ModelKey
 from integrations import credential_check
+from integrations.models import PlatformCredential
 from monitoring import audit
 from monitoring.admin import AuditedModelAdmin
 from monitoring.models import AuditLog
@@ -142,6 +144,18 @@ def at(path: str, pk: Any, /, **body: Any) -> tuple[str, dict[str, Any]]:
     return f"{API}{path}/{pk}/", body
 
 
+def unreachable() -> PlatformCredential:
+    return factories.credential(base_url="http://127.0.0.1:9")
+
+
+def changing() -> PlatformCredential:
+    """A new token stands beside the old one; no callback has proved it."""
+    row = unreachable()
+    row.next_verification_token, row.next_entered_at = "new-token", timezone.now()
+    row.save()
+    return row
+
+
 def bot_fields() -> dict[str, Any]:
     return {"slug": "new-bot", "name": "New", "model": factories.model().name}
 
@@ -197,6 +211,19 @@ CASES: dict[str, Case] = {
     f"POST credentials/{UUID}/check/": Case(
         lambda: (f"{API}credentials/{factories.credential(base_url='http://127.0.0.1:9').pk}/check/", {}),
         "credential.checked",
+    ),
+    f"POST credentials/{UUID}/new-secret/": Case(
+        lambda: at(f"credentials/{unreachable().pk}", "new-secret", app_secret="new"), "credential.secret_entered"
+    ),
+    f"DELETE credentials/{UUID}/new-secret/": Case(
+        lambda: at(f"credentials/{changing().pk}", "new-secret"), "credential.secret_withdrawn"
+    ),
+    f"POST credentials/{UUID}/try-new-secret/": Case(
+        lambda: at(f"credentials/{changing().pk}", "try-new-secret"), "credential.secret_tried"
+    ),
+    f"POST credentials/{UUID}/retire-old-secret/": Case(
+        lambda: at(f"credentials/{changing().pk}", "retire-old-secret", even_unproved=True),
+        "credential.secret_retired",
     ),
     "POST endpoints/": Case(lambda: (f"{API}endpoints/", endpoint_fields()), "endpoint.created"),
     f"PUT endpoints/{UUID}/": Case(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from django.conf import settings
+from django.utils.module_loading import import_string
 from kombu import Connection
 
 from clawdbot_site.celery import app
@@ -18,6 +20,11 @@ def test_an_acknowledgement_after_the_end_is_a_connections_error(redis_url: str)
 
         with pytest.raises(errors):
             channel._create_client()
+
+
+def test_every_scheduled_task_is_there() -> None:
+    for entry in settings.CELERY_BEAT_SCHEDULE.values():
+        assert callable(import_string(entry["task"]))
 
 
 def test_nothing_is_put_back_through_a_dead_connection(redis_url: str) -> None:

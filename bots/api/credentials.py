@@ -2,23 +2,67 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 from django.db.models import QuerySet
 from django.utils.translation import gettext_lazy as _
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import serializers
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from bots.api.changing import ResourceViewSet
+from bots.api.changing import Conflict, ResourceViewSet
 from bots.api.secret_fields import AddressField, FingerprintField, SecretField, refuse_moved_secrets
-from integrations import checking, credential_check, quota, quota_meter
+from integrations import checking, credential_check, quota, quota_meter, secret_change
 from integrations.models import Platform, PlatformCredential
 from integrations.registry import adapter_for
 
+STATES = ("none", "refused", "entered", "proved")
 IDENTITY = ("app_id", "app_secret", "base_url")  # a change of these may make it another bot
+
+
+class NewSecretStateSerializer(serializers.Serializer[PlatformCredential]):
+    """The new secrets that stand beside those in use."""
+
+    state = serializers.SerializerMethodField()
+    fingerprints = serializers.SerializerMethodField(help_text="Of the new secrets, by field.")
+    unproved = serializers.SerializerMethodField(help_text="Fields whose new secret was not seen to work yet.")
+    entered_at = serializers.DateTimeField(source="next_entered_at")
+    proved_at = serializers.DateTimeField(source="next_proved_at", help_text="The platform took the new app secret.")
+    heard_at = serializers.DateTimeField(source="next_heard_at", help_text="A callback came by the new secrets.")
+    retires_at = serializers.DateTimeField(source="next_retires_at", help_text="The old one's end; null: by hand.")
+    error = serializers.CharField(source="next_error")
+
+    @extend_schema_field(serializers.ChoiceField(choices=STATES))
+    def get_state(self, row: PlatformCredential) -> str:
+        return secret_change.state(row)
+
+    def get_fingerprints(self, row: PlatformCredential) -> dict[str, str]:
+        return secret_change.fingerprints(row)
+
+    def get_unproved(self, row: PlatformCredential) -> list[str]:
+        return secret_change.unproved(row)
+
+
+class NewSecretSerializer(serializers.Serializer[Any]):
+    app_secret = SecretField()
+    verification_token = SecretField()
+    encrypt_key = SecretField()
+    retire_after_days = serializers.IntegerField(
+        default=secret_change.RETIRE_AFTER.days,
+        min_value=1,
+        max_value=90,
+        allow_null=True,
+        help_text="So long after now the old secret retires by itself, if the new one is proved. Null: by hand.",
+    )
+
+
+class RetireSerializer(serializers.Serializer[Any]):
+    even_unproved = serializers.BooleanField(default=False, help_text="Although the new one was not seen to work.")
 
 
 class CredentialSerializer(serializers.ModelSerializer[PlatformCredential]):
@@ -34,6 +78,7 @@ class CredentialSerializer(serializers.ModelSerializer[PlatformCredential]):
     verification_token_fingerprint = FingerprintField("verification_token")
     encrypt_key_fingerprint = FingerprintField("encrypt_key")
     base_url = AddressField(max_length=300, help_text="Empty: the platform's usual address.")
+    new_secret = serializers.SerializerMethodField(help_text="Where the change of a secret stands.")
     quota_used = serializers.SerializerMethodField(help_text="Calls of this month, by quota.")
 
     class Meta:
@@ -55,6 +100,7 @@ class CredentialSerializer(serializers.ModelSerializer[PlatformCredential]):
             "base_url",
             "card_template_id",
             "rotate_by",
+            "new_secret",
             "monthly_api_quota",
             "monthly_webhook_quota",
             "quota_used",
@@ -81,6 +127,10 @@ class CredentialSerializer(serializers.ModelSerializer[PlatformCredential]):
         if is_another_plan:
             quota_meter.allow_again(changed)
         return changed
+
+    @extend_schema_field(NewSecretStateSerializer)
+    def get_new_secret(self, row: PlatformCredential) -> Any:
+        return NewSecretStateSerializer(row).data
 
     def get_quota_used(self, row: PlatformCredential) -> dict[str, int]:
         return {state.quota: state.used for state in quota.states(row)}
@@ -174,3 +224,52 @@ class CredentialViewSet(ResourceViewSet):
         """Ask the platform itself what works and what is missing. Nothing is sent to anybody; takes 15 s at most."""
         findings = credential_check.check(self.get_object())
         return Response(CheckSerializer({"ok": checking.is_ok(findings), "findings": findings}).data)
+
+    # -- changing a secret without a gap --
+
+    @extend_schema(summary="Enter a new secret", request=NewSecretSerializer, responses=CredentialSerializer)
+    @action(detail=True, methods=["post"], url_path="new-secret")
+    def new_secret(self, request: Request, pk: str) -> Response:
+        """It stands beside the one in use: both are valid. The platform is asked whether it takes the new one."""
+        given = NewSecretSerializer(data=request.data)
+        given.is_valid(raise_exception=True)
+        days = given.validated_data.pop("retire_after_days")
+        with _conflicts():
+            secret_change.enter(self.get_object(), given.validated_data, timedelta(days=days) if days else None)
+        return self._shown()
+
+    @extend_schema(summary="Give a new secret up", request=None, responses=CredentialSerializer)
+    @new_secret.mapping.delete
+    def withdraw_new_secret(self, request: Request, pk: str) -> Response:
+        """The one in use stays."""
+        with _conflicts():
+            secret_change.withdraw(self.get_object())
+        return self._shown()
+
+    @extend_schema(summary="Try a new secret again", request=None, responses=CredentialSerializer)
+    @action(detail=True, methods=["post"], url_path="try-new-secret")
+    def try_new_secret(self, request: Request, pk: str) -> Response:
+        with _conflicts():
+            secret_change.try_new(self.get_object())
+        return self._shown()
+
+    @extend_schema(summary="Retire the old secret", request=RetireSerializer, responses=CredentialSerializer)
+    @action(detail=True, methods=["post"], url_path="retire-old-secret")
+    def retire_old_secret(self, request: Request, pk: str) -> Response:
+        """From then on only the new one is valid. Refused (409) while it is not proved, unless told otherwise."""
+        given = RetireSerializer(data=request.data)
+        given.is_valid(raise_exception=True)
+        with _conflicts():
+            secret_change.retire_old(self.get_object(), even_unproved=given.validated_data["even_unproved"])
+        return self._shown()
+
+    def _shown(self) -> Response:
+        return Response(self.get_serializer(self.get_object()).data)
+
+
+@contextmanager
+def _conflicts() -> Iterator[None]:
+    try:
+        yield
+    except secret_change.CannotChange as error:
+        raise Conflict(str(error)) from None

@@ -52,6 +52,7 @@ class LanguageModelSerializer(serializers.ModelSerializer[LanguageModel]):
             "model",
             "api_key",
             "api_key_fingerprint",
+            "rotate_by",
             "max_context_tokens",
             "max_concurrency",
             "queue",
@@ -74,6 +75,7 @@ class LanguageModelSerializer(serializers.ModelSerializer[LanguageModel]):
             "updated_at",
         ]
         read_only_fields = [
+            "rotate_by",
             "digests_pinned_at",
             "first_token_ms",
             "tokens_per_s",
@@ -116,9 +118,9 @@ class ModelKeySerializer(serializers.ModelSerializer[ModelKey]):
 
     class Meta:
         model = ModelKey
-        fields = ["id", "model", "name", "key", "key_fingerprint", "is_enabled"]
+        fields = ["id", "model", "name", "key", "key_fingerprint", "is_enabled", "rotate_by"]
         fields += ["refused_at", "rests_until", "refusal", "created_at"]
-        read_only_fields = ["refused_at", "rests_until", "refusal"]
+        read_only_fields = ["rotate_by", "refused_at", "rests_until", "refusal"]
 
     def validate_model(self, model: LanguageModel) -> LanguageModel:
         """A key that could be moved to a model of one's own could be read there."""

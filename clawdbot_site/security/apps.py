@@ -20,6 +20,7 @@ class SecurityConfig(AppConfig):
             checks,
             doctor,
             jwt,
+            key_clock,
             key_ring,
             outbound,
             roles,
@@ -34,6 +35,7 @@ class SecurityConfig(AppConfig):
         sinks.register_post(outbound.post_json)
         doctor.register()
         audit.on_refusal(suspects.watch.note)
+        key_clock.register_own()
         # In this order: signing keys are sealed with data keys.
         post_migrate.connect(key_ring.after_migrate, sender=self, dispatch_uid="security.data_keys")
         post_migrate.connect(jwt.after_migrate, sender=self, dispatch_uid="security.signing_keys")

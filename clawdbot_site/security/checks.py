@@ -13,8 +13,10 @@ from clawdbot_site.security import key_ring
 PLACEHOLDERS: Final = ("changeme", "change-me", "change_me", "placeholder", "example", "insecure", "xxxx", "todo")
 WHOLE_PLACEHOLDERS: Final = frozenset({"admin", "secret", "password", "passw0rd", "test", "none"})
 # name -> fewest characters; optional ones may be empty
-REQUIRED: Final = {"SECRET_KEY": 32, "FIELD_ENCRYPTION_KEYS": 43}
+REQUIRED: Final = {"SECRET_KEY": 32}
+KEYS: Final = {"FIELD_ENCRYPTION_KEYS": 43}  # required where KEY_PROVIDER=env
 OPTIONAL: Final = {"METRICS_TOKEN": 16, "ADMIN_PASSWORD": 8}
+OF_VAULT: Final = {"VAULT_TOKEN": ("token", 16), "VAULT_SECRET_ID": ("secret_id", 16)}
 LIMITED_BACKEND: Final = "clawdbot_site.security.authentication.LimitedBackend"
 HAS_SCOPES: Final = "clawdbot_site.security.permissions.HasScopes"
 
@@ -29,8 +31,10 @@ def check_secrets(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
     """Rule E11. The messages name the setting, never its value."""
     if settings.DEBUG:
         return []
-    found = [_judge(name, value, fewest, is_required=True) for name, fewest, value in _values(REQUIRED)]
+    required = {**REQUIRED, **KEYS} if settings.KEY_PROVIDER == "env" else REQUIRED
+    found = [_judge(name, value, fewest, is_required=True) for name, fewest, value in _values(required)]
     found += [_judge(name, value, fewest, is_required=False) for name, fewest, value in _values(OPTIONAL)]
+    found += [_judge(name, settings.VAULT[key], fewest, is_required=False) for name, (key, fewest) in OF_VAULT.items()]
     return [one for one in found if one]
 
 

@@ -8,9 +8,9 @@ from django.conf import settings
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from clawdbot_site.security import key_ring, public_tls
-from clawdbot_site.security.management.commands.keys import rows_by_key, secret_columns
+from clawdbot_site.security import key_clock, key_providers, key_ring, public_tls
 from clawdbot_site.security.models.keys import DataKey
+from clawdbot_site.security.reencryption import rows_by_key, secret_columns
 from monitoring import doctor
 from monitoring.doctor import Finding
 
@@ -20,6 +20,7 @@ LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 def register() -> None:
     doctor.register("keys", keys)
+    doctor.register("ages of secrets", ages)
     doctor.register("sign-in", sign_in, needs_database=False)
     doctor.register("tls", tls, needs_database=False)
 
@@ -28,14 +29,16 @@ def keys() -> Iterator[Finding]:
     key_ring.forget()
     try:
         primary = DataKey.objects.get(key_id=key_ring.primary_id())
+        newest = key_providers.wrapping().wrapping_keys()[0]
     except key_ring.KeysUnavailable as error:
-        yield Finding("failed", str(error), _("Bring the missing key back into FIELD_ENCRYPTION_KEYS."))
+        yield Finding("failed", str(error), _("See docs/operations.md, Keys: no stored secret can be read without it."))
         return
-    found = [*_lost(), *_old(primary), *_wrapped_by_old()]
+    found = [*_lost(), *_wrapped_by_old(newest)]
     yield from found
     if not found:
-        age = (timezone.now() - primary.created_at).days
-        yield Finding("ok", _("All secrets can be opened; the data key is %(days)s days old.") % {"days": age})
+        values = {"days": (timezone.now() - primary.created_at).days, "newest": newest}
+        what = _("All secrets can be opened; the data key is %(days)s days old, wrapped by %(newest)s.")
+        yield Finding("ok", what % values)
 
 
 def _lost() -> Iterator[Finding]:
@@ -46,19 +49,21 @@ def _lost() -> Iterator[Finding]:
         yield Finding("failed", what, _("Restore the backup they came from, or enter them anew in the admin."))
 
 
-def _old(primary: DataKey) -> Iterator[Finding]:
-    age = timezone.now() - primary.created_at
-    if age > key_ring.ROTATE_AFTER:
-        what = _("The data key is %(days)s days old.") % {"days": age.days}
-        yield Finding("warning", what, _("Run: python manage.py keys rotate, then keys reencrypt"))
-
-
-def _wrapped_by_old() -> Iterator[Finding]:
-    """The wrapping key of the newest data key is the newest one: ``primary_id`` and migrate see to it."""
-    wrapped_by = set(DataKey.objects.exclude(state=DataKey.State.RETIRED).values_list("kek_id", flat=True))
-    if len(wrapped_by) > 1:
+def _wrapped_by_old(newest: str) -> Iterator[Finding]:
+    if DataKey.objects.exclude(kek_id=newest).exists():
         what = _("Some data keys are still wrapped by an older key-encryption key.")
         yield Finding("warning", what, _("Run: python manage.py keys reencrypt, before you remove the old one."))
+
+
+def ages() -> Iterator[Finding]:
+    """Keys and secrets that should be replaced soon, or should have been (rule E8)."""
+    late = [one for one in key_clock.all_dated() if one.state() != "fresh"]
+    for one in late:
+        yield Finding("warning", one.sentence(), one.advice())
+    if not late:
+        yield Finding(
+            "ok", _("No key and no secret is older than %(days)s days.") % {"days": key_clock.WARN_AFTER.days}
+        )
 
 
 def sign_in() -> Iterator[Finding]:

@@ -154,17 +154,8 @@ def wrapping_key_id(key: bytes) -> int:
     return int.from_bytes(hashlib.sha256(b"clawdbot wrapping key id\0" + key).digest()[:KEY_ID_BYTES], "big")
 
 
-def wrap(ring: KeyRing, key: bytes, key_id: int, purpose: str) -> bytes:
-    """Encrypt a data key for the database, bound to its id and purpose."""
-    return ring.seal_bytes(key, _wrapping_aad(key_id, purpose))
-
-
-def unwrap(ring: KeyRing, wrapped: bytes, key_id: int, purpose: str) -> bytes:
-    """Raises DecryptionError."""
-    return ring.open_bytes(wrapped, _wrapping_aad(key_id, purpose))
-
-
-def _wrapping_aad(key_id: int, purpose: str) -> bytes:
+def wrapping_label(key_id: int, purpose: str) -> bytes:
+    """Names one data key: what is wrapped is bound to it."""
     return b"clawdbot data key\0" + key_id.to_bytes(KEY_ID_BYTES, "big") + purpose.encode()
 
 

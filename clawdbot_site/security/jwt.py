@@ -18,7 +18,7 @@ import time
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
 from django.apps import apps as installed_apps
@@ -48,6 +48,9 @@ UNKNOWN_KID_EVERY_S: Final = 5.0
 # How long a key is believed after it stopped signing: a process may sign with it until it reads the ring again.
 PREVIOUS_LIFETIME: Final = timedelta(seconds=2 * RING_LIFETIME_S + ACCESS_LIFETIME_S + LEEWAY_S)
 
+# So long a new key must have been published before it signs: by then every process has read it.
+PUBLISHED_FOR: Final = timedelta(seconds=2 * RING_LIFETIME_S)
+
 Kind = Literal["user", "client"]
 
 
@@ -57,6 +60,10 @@ class TokenError(Exception):
     def __init__(self, message: str, *, expired: bool = False) -> None:
         super().__init__(message)
         self.expired = expired
+
+
+class TooSoon(Exception):
+    """The next signing key is not known to every process yet; in a minute or two it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +226,7 @@ def _end(row: SigningKey) -> float | None:
 def _make_first_keys() -> None:
     try:
         with transaction.atomic():
-            _make_key(SigningKey.State.CURRENT)
+            _make_key(SigningKey.State.CURRENT, timezone.now())
             _make_key(SigningKey.State.NEXT)
     except IntegrityError:
         logger.info("another process made the first signing keys")
@@ -235,12 +242,12 @@ def after_migrate(apps: Any = installed_apps, **kwargs: Any) -> None:
     ring.signing_key()
 
 
-def _make_key(state: SigningKey.State) -> SigningKey:
+def _make_key(state: SigningKey.State, signs_since: datetime | None = None) -> SigningKey:
     key = ECKey.generate_key("P-256", private=True)
     kid = key.thumbprint()
     public = {**key.as_dict(private=False), "kid": kid, "alg": ALGORITHM, "use": "sig"}
     pem = key.as_pem(private=True).decode()
-    return SigningKey.objects.create(kid=kid, private_pem=pem, public_jwk=public, state=state)
+    return SigningKey.objects.create(kid=kid, private_pem=pem, public_jwk=public, state=state, signs_since=signs_since)
 
 
 @transaction.atomic
@@ -249,15 +256,42 @@ def rotate_signing_keys() -> SigningKey:
     ring.signing_key()  # makes the first keys on a new site
     now, states = timezone.now(), SigningKey.State
     rows = {row.state: row for row in SigningKey.objects.select_for_update().filter(state__in=["current", "next"])}
-    old = SigningKey.objects.filter(state=states.PREVIOUS, not_after__lt=now)
-    for row in old:
-        _move(row, states.RETIRED, private_pem="")
+    retire_previous()
     _move(rows[states.CURRENT], states.PREVIOUS, not_after=now + PREVIOUS_LIFETIME)
-    _move(rows[states.NEXT], states.CURRENT)
+    _move(rows[states.NEXT], states.CURRENT, signs_since=now)
     _make_key(states.NEXT)
     audit.record("signing_key.rotated", target=rows[states.NEXT], changes={"kid": rows[states.NEXT].kid})
     transaction.on_commit(ring.forget)
     return rows[states.NEXT]
+
+
+def rotate_by_hand() -> SigningKey:
+    """As ``rotate_signing_keys``, but never before every process knows the next key. Raises TooSoon."""
+    ring.signing_key()
+    next_key = SigningKey.objects.get(state=SigningKey.State.NEXT)
+    known_at = next_key.created_at + PUBLISHED_FOR
+    if (wait_s := (known_at - timezone.now()).total_seconds()) > 0:
+        raise TooSoon(f"The next key is not known to every process yet. Try again in {wait_s:.0f} s.")
+    return rotate_signing_keys()
+
+
+@transaction.atomic
+def rotate_if_due(after: timedelta) -> SigningKey | None:
+    """For the scheduler: let the next key sign when the current one has signed for so long."""
+    ring.signing_key()
+    current = SigningKey.objects.select_for_update().get(state=SigningKey.State.CURRENT)
+    is_due = timezone.now() - signs_since(current) >= after
+    return rotate_signing_keys() if is_due else None
+
+
+def signs_since(current: SigningKey) -> datetime:
+    return current.signs_since or current.created_at  # keys of before the field
+
+
+def retire_previous() -> None:
+    """Erase the private halves of keys that nobody believes any more."""
+    for row in SigningKey.objects.filter(state=SigningKey.State.PREVIOUS, not_after__lt=timezone.now()):
+        _move(row, SigningKey.State.RETIRED, private_pem="")
 
 
 def _move(row: SigningKey, state: SigningKey.State, **fields: Any) -> None:

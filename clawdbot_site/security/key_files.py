@@ -9,7 +9,9 @@ from typing import Final
 
 from django.conf import settings
 
-from clawdbot_site.security import encryption
+from clawdbot_site.security import encryption, key_providers
+from clawdbot_site.security.key_providers import KeysUnavailable
+from clawdbot_site.security.key_providers.local import LocalKeys, name_of
 from clawdbot_site.security.models.keys import DataKey
 from monitoring.backups.database import BackupError
 
@@ -30,11 +32,12 @@ def wrapping_key_ids() -> list[str]:
 
 
 def write(folder: Path) -> Path:
-    """Raises BackupError."""
+    """Keys that a Vault keeps stay there: then only SECRET_KEY is written. Raises BackupError."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         _write(folder / SECRET_KEY, settings.SECRET_KEY)
-        _write(folder / ENCRYPTION_KEYS, ",".join(settings.FIELD_ENCRYPTION_KEYS))
+        if keys := _encryption_keys():
+            _write(folder / ENCRYPTION_KEYS, ",".join(keys))
     except OSError as error:
         raise BackupError(f"{folder} cannot be written ({error.strerror}).") from None
     return folder
@@ -49,16 +52,29 @@ def read(folder: Path) -> Keys:
     return Keys(texts[0], texts[1].split(","))
 
 
+def _encryption_keys() -> list[str]:
+    """Raises BackupError."""
+    provider = key_providers.wrapping()
+    try:
+        return provider.texts() if isinstance(provider, LocalKeys) else []
+    except KeysUnavailable as error:
+        raise BackupError(str(error)) from None
+
+
 def must_open(wrapping_keys: list[str], keys: Keys | None) -> None:
     """Whether these keys, or those of the settings, open what was wrapped by ``wrapping_keys``. Raises BackupError."""
     try:
-        ring = encryption.wrapping_ring(keys.encryption_keys if keys else settings.FIELD_ENCRYPTION_KEYS)
-    except ValueError as error:
-        raise BackupError(f"The key-encryption keys are not usable: {error}.") from None
-    missing = sorted(set(wrapping_keys) - {f"{key_id:08x}" for key_id in ring.keys})
+        known = _ids(keys.encryption_keys) if keys else key_providers.known_ids()
+    except (ValueError, KeysUnavailable) as error:
+        raise BackupError(f"The key-encryption keys are not usable: {error}") from None
+    missing = sorted(set(wrapping_keys) - known)
     if missing:
         where = "the folder of --keys-from" if keys else "FIELD_ENCRYPTION_KEYS (embedded: give --keys-from FOLDER)"
         raise BackupError(f"The backup needs the key-encryption key {', '.join(missing)}, which is not in {where}.")
+
+
+def _ids(keys: list[str]) -> set[str]:
+    return {name_of(key_id) for key_id in encryption.wrapping_ring(keys).keys}
 
 
 def put_in_place(keys: Keys) -> None:

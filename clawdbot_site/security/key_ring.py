@@ -19,27 +19,24 @@ from typing import Any, Final
 from django.apps import apps as installed_apps
 from django.conf import settings
 from django.core import checks
-from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, IntegrityError, transaction
 from django.db.models import F
 from django.utils import timezone
 
-from clawdbot_site.security import encryption
+from clawdbot_site.security import encryption, key_providers
 from clawdbot_site.security.encryption import DecryptionError, Digests, KeyRing
+from clawdbot_site.security.key_providers import KeyProvider, Wrapped
+from clawdbot_site.security.key_providers import KeysUnavailable as KeysUnavailable
 from clawdbot_site.security.models.keys import DataKey
 from monitoring import audit
 
-PROVIDERS: Final = ("env", "file")  # a file is read by settings/env.py, as FIELD_ENCRYPTION_KEYS_FILE
 REFRESH_S: Final = 10.0  # so long this process may go on sealing under a key that another one replaced
 ROTATE_AFTER: Final = timedelta(days=90)
 MAX_USES: Final = 2**30  # random nonces are safe up to 2^32 (NIST SP 800-38D, 8.3)
+ROTATE_AT_USES: Final = MAX_USES * 3 // 4  # before that: uses are looked at once an hour
 USES_PER_BLOCK: Final = 1024
 
 logger = logging.getLogger(__name__)
-
-
-class KeysUnavailable(ImproperlyConfigured):
-    """The settings do not give the key-encryption keys that are needed; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +48,7 @@ class _Loaded:
 
     @classmethod
     def of(cls, rows: list[DataKey]) -> _Loaded:
-        keys = {row.key_id: _unwrapped(row) for row in rows}
+        keys = {row.key_id: _opened(row) for row in rows}
         primary = {row.purpose: row.key_id for row in rows if row.state == DataKey.State.PRIMARY}
         encrypting = {row.key_id: keys[row.key_id] for row in rows if row.purpose == DataKey.Purpose.ENCRYPT}
         ring = KeyRing(primary[DataKey.Purpose.ENCRYPT], encrypting)
@@ -60,8 +57,12 @@ class _Loaded:
 
 _lock = threading.Lock()
 _loaded: _Loaded | None = None
+# Data keys by their ids, opened once: a Vault that is down does not stop a running process.
+_material: dict[int, bytes] = {}
+_opening = threading.Lock()
 _uncommitted: set[int] = set()  # ids of keys that this process made and that may yet be rolled back
 _uses_left: dict[int, int] = {}
+_refused_at_s = -REFRESH_S
 
 
 def seal(plaintext: str, aad: bytes) -> bytes:
@@ -104,9 +105,26 @@ def is_stale(sealed: bytes) -> bool:
 
 
 def forget() -> None:
-    """Read the keys anew at the next need."""
+    """Read and open the keys anew at the next need, as a new process would."""
+    global _refused_at_s
+    _refused_at_s = -REFRESH_S
+    _material.clear()
+    reread()
+
+
+def reread() -> None:
+    """Look at the next need which keys there are; those that were opened stay open."""
     global _loaded
     _loaded = None
+
+
+def open_at_start() -> None:
+    """Open all data keys before the first request comes; what may pass is tried again for a while.
+
+    Raises KeysUnavailable, DatabaseError.
+    """
+    with key_providers.patiently():
+        _load()
 
 
 def _current() -> _Loaded:
@@ -120,13 +138,16 @@ def _fresh() -> _Loaded:
 
 
 def _reloaded(loaded: _Loaded) -> _Loaded:
-    """Read anew; a process that lacks the newest key-encryption key goes on with the data keys it has."""
-    global _loaded
+    """Read anew; a process to which the newest key stays closed goes on with the data keys it has."""
+    global _loaded, _refused_at_s
+    if time.monotonic() - _refused_at_s <= REFRESH_S:
+        return loaded  # not each request shall wait for a Vault that is down
     try:
         return _load()
-    except KeysUnavailable:
-        logger.warning("the data keys cannot be read anew: restart this process with the present FIELD_ENCRYPTION_KEYS")
-        _loaded = replace(loaded, read_at_s=time.monotonic())
+    except KeysUnavailable as error:
+        logger.warning("a new data key cannot be opened; the known ones go on", extra={"reason": str(error)})
+        _refused_at_s = time.monotonic()
+        _loaded = replace(loaded, read_at_s=_refused_at_s)
         return _loaded
 
 
@@ -147,14 +168,29 @@ def _rows() -> list[DataKey]:
     return rows
 
 
+def _opened(row: DataKey) -> bytes:
+    with _opening:  # one thread asks, the others find the answer
+        if row.key_id not in _material:
+            _material[row.key_id] = _unwrapped(row)
+        return _material[row.key_id]
+
+
 def _unwrapped(row: DataKey) -> bytes:
     try:
-        return encryption.unwrap(_wrapping_ring(), bytes(row.wrapped), row.key_id, row.purpose)
+        return key_providers.unwrap(_wrapped(row), _label(row))
     except DecryptionError:
         raise KeysUnavailable(
-            f"Data key {row} was wrapped by the key-encryption key {row.kek_id}, which does not open it. "
-            "Add that key to FIELD_ENCRYPTION_KEYS again, after the newest."
+            f"Data key {row} was wrapped by the key-encryption key {row.kek_id}, which is lost or does not open it. "
+            f"Bring that key back to where KEY_PROVIDER={settings.KEY_PROVIDER} looks, after the newest."
         ) from None
+
+
+def _wrapped(row: DataKey) -> Wrapped:
+    return Wrapped(bytes(row.wrapped), row.kek_id)
+
+
+def _label(row: DataKey) -> bytes:
+    return encryption.wrapping_label(row.key_id, row.purpose)
 
 
 # -- making, rotating, wrapping --
@@ -173,9 +209,9 @@ def create_missing(model: type[DataKey] = DataKey, using: str = DEFAULT_DB_ALIAS
 
 
 def _create(model: type[DataKey], using: str, purpose: str) -> DataKey:
-    key_id, wrapping = encryption.new_key_id(), _wrapping_ring()
-    wrapped = encryption.wrap(wrapping, secrets.token_bytes(encryption.KEY_BYTES), key_id, purpose)
-    row = model(key_id=key_id, purpose=purpose, wrapped=wrapped, kek_id=f"{wrapping.primary_id:08x}")
+    key_id, key = encryption.new_key_id(), secrets.token_bytes(encryption.KEY_BYTES)
+    wrapped = key_providers.wrapping().wrap(key, encryption.wrapping_label(key_id, purpose))
+    row = model(key_id=key_id, purpose=purpose, wrapped=wrapped.data, kek_id=wrapped.kek_id)
     _uncommitted.add(key_id)
     row.save(using=using)
     transaction.on_commit(partial(_uncommitted.discard, key_id), using=using)
@@ -193,15 +229,17 @@ def rotate() -> DataKey:
         primary.update(state=DataKey.State.ACTIVE)
         new = _create(DataKey, DEFAULT_DB_ALIAS, DataKey.Purpose.ENCRYPT)
         audit.record("keys.rotated", target=new, changes=audit.diff({"primary": str(old)}, {"primary": str(new)}))
-        transaction.on_commit(forget)
+        transaction.on_commit(reread)
     return new
 
 
 def rotate_if_due() -> DataKey | None:
-    """For the scheduler: rotate a primary key that is 90 days old or has sealed 2^30 times (rule E8)."""
-    key = DataKey.objects.get(purpose=DataKey.Purpose.ENCRYPT, state=DataKey.State.PRIMARY)
-    is_due = timezone.now() - key.created_at >= ROTATE_AFTER or key.uses >= MAX_USES
-    return rotate() if is_due else None
+    """For the scheduler: rotate a primary key that is 90 days old or has sealed nearly 2^30 times (rule E8)."""
+    with transaction.atomic():
+        hold()  # of two schedulers at once the second finds a new key
+        key = DataKey.objects.get(purpose=DataKey.Purpose.ENCRYPT, state=DataKey.State.PRIMARY)
+        is_due = timezone.now() - key.created_at >= ROTATE_AFTER or key.uses >= ROTATE_AT_USES
+        return rotate() if is_due else None
 
 
 def hold(model: type[DataKey] = DataKey, using: str = DEFAULT_DB_ALIAS) -> None:
@@ -211,18 +249,28 @@ def hold(model: type[DataKey] = DataKey, using: str = DEFAULT_DB_ALIAS) -> None:
 
 def rewrap(model: type[DataKey] = DataKey, using: str = DEFAULT_DB_ALIAS) -> int:
     """Wrap every data key that an older key-encryption key wraps with the newest; return how many. Audited."""
-    wrapping = _wrapping_ring()
-    newest = f"{wrapping.primary_id:08x}"
+    provider = key_providers.wrapping()
+    newest = provider.wrapping_keys()[0]
     with transaction.atomic(using=using):
         hold(model, using)
         rows = list(model._default_manager.using(using).exclude(kek_id=newest))
         for row in rows:
-            row.wrapped = encryption.wrap(wrapping, _unwrapped(row), row.key_id, row.purpose)
-            row.kek_id = newest
+            wrapped = _rewrapped(provider, row)
+            row.wrapped, row.kek_id = wrapped.data, wrapped.kek_id
             row.save(using=using, update_fields=["wrapped", "kek_id"])
         if rows:
             audit.record("keys.rewrapped", target_label=newest, changes=audit.diff({}, {"rewrapped": len(rows)}))
     return len(rows)
+
+
+def _rewrapped(provider: KeyProvider, row: DataKey) -> Wrapped:
+    """By the provider itself where it wrapped the key; else opened by whoever did."""
+    if provider.takes(_wrapped(row)):
+        try:
+            return provider.rewrap(_wrapped(row), _label(row))
+        except DecryptionError:
+            pass  # it says below which key is missing
+    return provider.wrap(_unwrapped(row), _label(row))
 
 
 def _count_use(key_id: int) -> None:
@@ -245,28 +293,13 @@ def after_migrate(using: str = DEFAULT_DB_ALIAS, apps: Any = installed_apps, **k
     except LookupError:  # migrated back to before there were keys
         return
     forget()
-    create_missing(model, using)
-    rewrap(model, using)
+    with key_providers.patiently():
+        create_missing(model, using)
+        rewrap(model, using)
 
 
 def check_settings(app_configs: object = None, **kwargs: Any) -> list[checks.CheckMessage]:
-    """System check: the key provider is one that we have, and its keys are keys."""
-    try:
-        _wrapping_ring()
-    except KeysUnavailable as error:
-        return [checks.Error(str(error), id="security.E010")]
+    """System check: the key provider is one that we have, and its keys are keys. It calls nobody."""
+    if problem := key_providers.problem():
+        return [checks.Error(problem, id="security.E010")]
     return []
-
-
-def _wrapping_ring() -> KeyRing:
-    if settings.KEY_PROVIDER not in PROVIDERS:
-        raise KeysUnavailable(
-            f"KEY_PROVIDER={settings.KEY_PROVIDER} is not supported by this version. Use {' or '.join(PROVIDERS)}."
-        )
-    try:
-        return encryption.wrapping_ring(settings.FIELD_ENCRYPTION_KEYS)
-    except ValueError as error:
-        raise KeysUnavailable(
-            f"FIELD_ENCRYPTION_KEYS holds no usable key: {error}. Make one: "
-            "python3 -c 'import secrets, base64; print(base64.b64encode(secrets.token_bytes(32)).decode())'"
-        ) from None

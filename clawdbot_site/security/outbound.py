@@ -55,11 +55,18 @@ class UnsafeAddress(ValidationError, ValueError):
     """An address that cannot be entered; the message says why, and what to do if it is meant."""
 
 
-def guarded_client(*, limits: httpx.Limits | None = None, **httpx_options: Any) -> httpx.Client:
-    """Return a pooled, thread-safe httpx client. Takes httpx's options, except those that would open the guard."""
+def guarded_client(
+    *, limits: httpx.Limits | None = None, ca_file: str = "", trusted_origin: str = "", **httpx_options: Any
+) -> httpx.Client:
+    """Return a pooled, thread-safe httpx client. Takes httpx's options, except those that would open the guard.
+
+    ``ca_file`` holds one more authority to believe, for this client alone. Raises OSError when it cannot be read.
+    ``trusted_origin`` (host:port, from a setting) may be private, for this client alone.
+    """
     if refused := FIXED_OPTIONS.intersection(httpx_options):
         raise TypeError(f"guarded_client decides {', '.join(sorted(refused))} itself.")
-    transport = GuardedTransport(limits or httpx.Limits(max_connections=100, max_keepalive_connections=20))
+    usual = httpx.Limits(max_connections=100, max_keepalive_connections=20)
+    transport = GuardedTransport(limits or usual, ca_file, trusted_origin)
     return _Client(transport=transport, trust_env=False, follow_redirects=False, **httpx_options)
 
 
@@ -69,14 +76,15 @@ def post_json(url: str, body: dict[str, Any], timeout_s: float = 5.0) -> None:
         client.post(url, json=body).raise_for_status()
 
 
-def resolve(host: str, port: int) -> list[str]:
+def resolve(host: str, port: int, trusted_origin: str = "") -> list[str]:
     """Return the addresses of a host, all of which may be called. Raises OutboundRefused, OSError.
 
     For connections that are not HTTP requests: connect to these and not to the name.
     """
     found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
     addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
-    if refused := _first_refused(host, port, addresses):
+    is_trusted = bool(trusted_origin) and _origin(host, port) == trusted_origin.lower()
+    if not is_trusted and (refused := _first_refused(host, port, addresses)):
         raise OutboundRefused(str(_advice(host, refused)))
     return addresses
 
@@ -176,6 +184,9 @@ class _Client(httpx.Client):
 class GuardedBackend(httpcore.SyncBackend):
     """Opens connections for httpcore, which still checks certificates against the name."""
 
+    def __init__(self, trusted_origin: str = "") -> None:
+        self._trusted_origin = trusted_origin
+
     def connect_tcp(
         self,
         host: str,
@@ -186,7 +197,7 @@ class GuardedBackend(httpcore.SyncBackend):
     ) -> httpcore.NetworkStream:
         """Try the addresses of the host in turn. Raises OutboundRefused, and what httpcore raises."""
         try:
-            addresses = resolve(host, port)
+            addresses = resolve(host, port, self._trusted_origin)
         except (OSError, UnicodeError) as error:  # UnicodeError: a label that no DNS name can have
             raise httpcore.ConnectError(f"{host} is not known: {error}") from error
         for address in addresses[:-1]:
@@ -206,14 +217,15 @@ class GuardedTransport(httpx.BaseTransport):
     The proxy then resolves the name a second time, so the pin ends there: the proxy's own rules take over.
     """
 
-    def __init__(self, limits: httpx.Limits) -> None:
+    def __init__(self, limits: httpx.Limits, ca_file: str = "", trusted_origin: str = "") -> None:
+        self._trusted_origin = trusted_origin
         common: dict[str, Any] = {
-            "ssl_context": _ssl_context(),
+            "ssl_context": _ssl_context(ca_file),
             "max_connections": limits.max_connections,
             "max_keepalive_connections": limits.max_keepalive_connections,
             "keepalive_expiry": limits.keepalive_expiry,
         }
-        self._direct = httpcore.ConnectionPool(network_backend=GuardedBackend(), **common)
+        self._direct = httpcore.ConnectionPool(network_backend=GuardedBackend(trusted_origin), **common)
         proxy = settings.OUTBOUND_PROXY
         self._proxied = httpcore.HTTPProxy(proxy_url=proxy, **common) if proxy else None
 
@@ -238,7 +250,7 @@ class GuardedTransport(httpx.BaseTransport):
         if self._proxied is None:
             return self._direct
         try:
-            addresses = resolve(url.host, url.port or DEFAULT_PORTS.get(url.scheme, 0))
+            addresses = resolve(url.host, url.port or DEFAULT_PORTS.get(url.scheme, 0), self._trusted_origin)
         except (OSError, UnicodeError):
             return self._proxied
         return self._proxied if all(is_public(_parse(address)) for address in addresses) else self._direct
@@ -262,11 +274,13 @@ class _Stream(httpx.SyncByteStream):
             self._stream.close()
 
 
-def _ssl_context() -> ssl.SSLContext:
+def _ssl_context(ca_file: str) -> ssl.SSLContext:
     """httpx's bundle of authorities and the system's own: that is where a company adds its own."""
     context = httpx.create_ssl_context(verify=True, trust_env=False)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_default_certs()
+    if ca_file:
+        context.load_verify_locations(ca_file)
     return context
 
 

@@ -20,7 +20,9 @@ ENV_FILE = BASE_DIR / ".env"
 DEBUG = env("DEBUG")
 SECRET_KEY = environment.secret("SECRET_KEY", "secret-key", environment.new_secret_key)
 FIELD_ENCRYPTION_KEYS = environment.encryption_keys()
-KEY_PROVIDER = env("KEY_PROVIDER")
+FIELD_ENCRYPTION_KEYS_FILE = environment.encryption_keys_file()  # with KEY_PROVIDER=file; else empty
+KEY_PROVIDER = environment.key_provider()
+VAULT = environment.vault()
 PUBLIC_URL = environment.public_url()
 HOST, PORT = env("CLAWDBOT_HOST"), env("CLAWDBOT_PORT")
 ADMIN_PASSWORD = env("CLAWDBOT_ADMIN_PASSWORD")
@@ -244,6 +246,12 @@ CELERY_BEAT_SCHEDULE = {
         "options": {"expires": 5.0},
     },
     "purge the audit log": {"task": "monitoring.tasks.purge", "schedule": 86_400.0, "options": {"expires": 3600.0}},
+    "retire old secrets": {"task": "bots.tasks.retire_secrets", "schedule": 600.0, "options": {"expires": 600.0}},
+    "look after keys": {
+        "task": "clawdbot_site.security.tasks.look_after_keys",
+        "schedule": 3600.0,
+        "options": {"expires": 600.0},
+    },
     "review quotas": {"task": "bots.tasks.review_quotas", "schedule": 3600.0, "options": {"expires": 600.0}},
 }
 CHANNEL_LAYERS = {

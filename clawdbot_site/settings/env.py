@@ -10,6 +10,7 @@ import base64
 import ipaddress
 import locale
 import os
+import re
 import secrets
 from collections.abc import Callable
 from pathlib import Path
@@ -54,7 +55,16 @@ env = Environment(
     ALLOWED_HOSTS=(list, []),  # host names besides the public one and the loopback ones
     SECRET_KEY=(str, ""),  # generated in the embedded mode, else required
     FIELD_ENCRYPTION_KEYS=(list, []),  # key-encryption keys, newest first, 32 bytes base64 each; as SECRET_KEY
-    KEY_PROVIDER=(str, "env"),  # where the key-encryption keys live
+    KEY_PROVIDER=(str, "env"),  # where the key-encryption keys live: env, file or vault
+    VAULT_ADDR=(str, ""),  # HashiCorp Vault or OpenBao, like https://vault.example.com:8200
+    VAULT_TOKEN=(str, ""),  # VAULT_TOKEN_FILE is read at each call: an agent may keep it fresh
+    VAULT_ROLE_ID=(str, ""),  # or AppRole
+    VAULT_SECRET_ID=(str, ""),
+    VAULT_APPROLE_MOUNT=(str, "approle"),
+    VAULT_NAMESPACE=(str, ""),
+    VAULT_CACERT=(str, ""),  # a file with the authority of Vault's certificate
+    VAULT_TRANSIT_MOUNT=(str, "transit"),
+    VAULT_TRANSIT_KEY=(str, "clawdbot"),
     DATABASE_URL=(str, ""),  # empty: SQLite under the data folder
     DATABASE_OWNER_URL=(str, ""),  # the role that migrates, where the running site may not change audit rows
     REDIS_URL=(str, ""),  # empty: embedded broker, channel layer and cache
@@ -187,8 +197,68 @@ def new_encryption_key() -> str:
     return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
 
 
+def key_provider() -> str:
+    name = str(env("KEY_PROVIDER")).strip().lower()
+    if name not in ("env", "file", "vault"):
+        raise ImproperlyConfigured(f"KEY_PROVIDER={name} is not supported. Use one of: env, file, vault.")
+    return name
+
+
+def encryption_keys_file() -> str:
+    """With KEY_PROVIDER=file the path of the key-encryption keys, else empty; the embedded mode makes the file."""
+    if key_provider() != "file":
+        return ""
+    if path := os.environ.get("FIELD_ENCRYPTION_KEYS_FILE", ""):
+        return path
+    if not is_embedded():
+        raise ImproperlyConfigured("KEY_PROVIDER=file: name the file in FIELD_ENCRYPTION_KEYS_FILE.")
+    generated("field-encryption-keys", new_encryption_key)
+    return str((data_dir() / "field-encryption-keys").absolute())
+
+
+def vault() -> dict[str, str]:
+    """Where Vault is and who we are to it; all empty without VAULT_ADDR."""
+    address = base_url("VAULT_ADDR")
+    parts = urlsplit(address)
+    if key_provider() == "vault" and not address:
+        raise ImproperlyConfigured("KEY_PROVIDER=vault: set VAULT_ADDR, like https://vault.example.com:8200.")
+    if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "::1", "localhost"):
+        raise ImproperlyConfigured("VAULT_ADDR must begin with https:// (http:// only for an agent on this machine).")
+    token_file = os.environ.get("VAULT_TOKEN_FILE", "")
+    found = {
+        "address": address,
+        "mount": str(env("VAULT_TRANSIT_MOUNT")).strip("/"),
+        "key": str(env("VAULT_TRANSIT_KEY")),
+        "namespace": str(env("VAULT_NAMESPACE")).strip("/"),
+        "ca_file": str(env("VAULT_CACERT")),
+        "token": "" if token_file or not address else str(env("VAULT_TOKEN")),
+        "token_file": token_file,
+        "role_id": str(env("VAULT_ROLE_ID")),
+        "secret_id": str(env("VAULT_SECRET_ID")),
+        "approle_mount": str(env("VAULT_APPROLE_MOUNT")).strip("/"),
+    }
+    _check_vault_access(found)
+    return found
+
+
+def _check_vault_access(found: dict[str, str]) -> None:
+    if not found["address"]:
+        return
+    ways = [bool(found["token"] or found["token_file"]), bool(found["role_id"] and found["secret_id"])]
+    if sum(ways) != 1:
+        raise ImproperlyConfigured(
+            "Vault: give either VAULT_TOKEN (or VAULT_TOKEN_FILE), or VAULT_ROLE_ID and VAULT_SECRET_ID."
+        )
+    if not re.fullmatch(r"[\w.-]+", found["key"]) or not re.fullmatch(r"[\w./-]+", found["mount"]):
+        raise ImproperlyConfigured(
+            "VAULT_TRANSIT_KEY and VAULT_TRANSIT_MOUNT: letters, digits, - _ . (and / in paths)."
+        )
+
+
 def encryption_keys() -> list[str]:
-    """Key-encryption keys, newest first; each 32 bytes in base64."""
+    """Key-encryption keys, newest first; each 32 bytes in base64. With another provider those to move away from."""
+    if key_provider() == "file" or (key_provider() == "vault" and not env("FIELD_ENCRYPTION_KEYS")):
+        return []
     keys = secret("FIELD_ENCRYPTION_KEYS", "field-encryption-keys", new_encryption_key).split(",")
     for key in keys:
         if not _is_key(key):

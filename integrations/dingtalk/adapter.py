@@ -115,6 +115,9 @@ class DingTalkAdapter(Adapter):
             "warning", what, _("Enter the id of an AI card template; until then each answer comes as one message.")
         )
 
+    def prove_secret(self, credentials: Credentials) -> None:
+        check.prove_secret(credentials, self._http)
+
     def connect(self, credentials: Credentials) -> LongConnection:
         return DingTalkStream(credentials, self._http)
 

@@ -52,6 +52,12 @@ _FIXES: Final[tuple[tuple[str, Any], ...]] = (
 )
 
 
+def prove_secret(credentials: Credentials, http: httpx.Client) -> None:
+    """Get an access token of its own, in 15 s at most. Raises PlatformError."""
+    with hurried(http) as client:
+        DingTalkClient(credentials, client, OwnTokens()).sign_in()
+
+
 def findings(credentials: Credentials, http: httpx.Client, meter: QuotaMeter) -> list[Finding]:
     """What the calls tell, in 15 s at most. Never raises for what DingTalk or the network does."""
     with hurried(http) as client:

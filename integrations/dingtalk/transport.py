@@ -100,6 +100,10 @@ class Transport:
         url = self._credentials.api_url + path
         return self._exchange(method, url, body, call, {"x-acs-dingtalk-access-token": token}, repeatable=repeatable)
 
+    def sign_in(self) -> None:
+        """See that an access token is there."""
+        self._token()
+
     def _token(self, *, refused: str = "") -> str:
         """The shared access token, fetched by one process at a time; one that DingTalk ``refused`` is dropped."""
         token = self._tokens.get(self._token_key)

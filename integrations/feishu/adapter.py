@@ -113,6 +113,9 @@ class FeishuAdapter(Adapter):
     def check(self, credentials: Credentials, way_in: WayIn = NO_WAY_IN) -> list[Finding]:
         return check.findings(credentials, self._http, self._meter, way_in)
 
+    def prove_secret(self, credentials: Credentials) -> None:
+        check.prove_secret(credentials, self._http)
+
     def connect(self, credentials: Credentials) -> LongConnection:
         return FeishuStream(credentials, self._http)
 

@@ -85,6 +85,10 @@ class FeishuCalls:
                 raise
         return call(self._token(refused=token))
 
+    def sign_in(self) -> None:
+        """See that an access token is there."""
+        self._token()
+
     def _token(self, refused: str = "") -> str:
         """The tenant access token, fetched by one worker at a time. ``refused`` is not given out again."""
         token = self._tokens.get(self._token_key)

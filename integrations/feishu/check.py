@@ -83,6 +83,12 @@ _FIXES: Final[dict[int, tuple[Any, str]]] = {
 }
 
 
+def prove_secret(credentials: Credentials, http: httpx.Client) -> None:
+    """Get an access token of its own, in 15 s at most. Raises PlatformError."""
+    with hurried(http) as client:
+        FeishuClient(credentials, client, OwnTokens()).sign_in()
+
+
 def findings(credentials: Credentials, http: httpx.Client, meter: QuotaMeter, way_in: WayIn) -> list[Finding]:
     """What the calls tell, in 15 s at most. Never raises for what Feishu or the network does."""
     with hurried(http) as client:

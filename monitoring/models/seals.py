@@ -83,7 +83,9 @@ class AuditCheckpoint(AppendOnlyModel):
 
 
 class AuditKey(models.Model):
-    """The Ed25519 key that signs checkpoints. The private half is sealed by the key ring."""
+    """An Ed25519 key that signs checkpoints. The private half of the present one is sealed by the key ring; a former
+    one has none any more. ``handover`` is the signed statement by which its predecessor let it take over.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     private = models.BinaryField(editable=False)
@@ -91,6 +93,9 @@ class AuditKey(models.Model):
     fingerprint = models.CharField(max_length=64, unique=True)
     is_current = models.BooleanField(default=True)
     created_at = models.DateTimeField(_("created at"), default=timezone.now)
+    # A copy of the checkpoint that says so: that one may be purged.
+    handover = models.TextField(blank=True, default="", db_default="", editable=False)
+    handover_signature = models.CharField(max_length=128, blank=True, default="", db_default="", editable=False)
 
     class Meta:
         verbose_name = _("audit key")

@@ -52,7 +52,7 @@ def test_a_folder_gets_each_checkpoint_once_readable_by_its_owner_only(folder):
     files = list(folder.glob("checkpoints-*.jsonl"))
     assert numbers(json.loads(line) for line in files[0].read_text().splitlines()) == [1, 2]
     assert stat.S_IMODE(files[0].stat().st_mode) == 0o600
-    assert set(json.loads((folder / "key.json").read_text())) == {"algorithm", "public", "fingerprint"}
+    assert set(json.loads((folder / "key.json").read_text())) == {"algorithm", "public", "fingerprint", "handovers"}
 
 
 def test_the_newest_checkpoint_is_copied_when_the_table_of_sinks_says_all_were(folder):

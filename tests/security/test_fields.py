@@ -106,6 +106,7 @@ def test_secret_is_text_in_python_and_sealed_in_the_database(keepsake):
     assert CANARY.encode() not in stored(keepsake)
 
 
+@pytest.mark.rule("E5")
 def test_plaintext_never_becomes_part_of_a_statement(db):
     with CaptureQueriesContext(connection) as captured:
         row = Keepsake.objects.create(secret=CANARY)
@@ -197,6 +198,7 @@ def test_copy_of_an_instance_reads_its_secret_and_holds_no_plaintext(signing_key
     assert CANARY.encode() not in pickle.dumps(twin)
 
 
+@pytest.mark.rule("E5")
 def test_saved_instance_holds_no_plaintext(db):
     row = Keepsake(secret=CANARY)
     row.save()
@@ -206,6 +208,7 @@ def test_saved_instance_holds_no_plaintext(db):
 
 
 @pytest.mark.parametrize("value", [None, b"raw", 7, Value(CANARY), F("second")])
+@pytest.mark.rule("E5")
 def test_only_text_can_be_assigned(value):
     with pytest.raises(TypeError, match="holds text"):
         Keepsake(secret=value)
@@ -229,6 +232,7 @@ def test_column_can_be_added_to_a_table_with_rows(transactional_db):
 # -- bound to the row (E3, E4) --
 
 
+@pytest.mark.rule("E3")
 def test_secret_of_another_row_column_or_table_is_refused(keepsake):
     other = Keepsake.objects.create(name="other", secret=CANARY)
     locket = Locket.objects.create(keepsake=keepsake, secret=CANARY)
@@ -239,6 +243,7 @@ def test_secret_of_another_row_column_or_table_is_refused(keepsake):
             _ = Keepsake.objects.get(pk=keepsake.pk).secret
 
 
+@pytest.mark.rule("E3")
 def test_twin_table_with_the_same_key_is_refused(keepsake):
     locket = Locket.objects.create(pk=keepsake.pk, keepsake=keepsake)
     put(locket, stored(keepsake))
@@ -247,6 +252,7 @@ def test_twin_table_with_the_same_key_is_refused(keepsake):
         _ = Locket.objects.get().secret
 
 
+@pytest.mark.rule("E4")
 def test_every_altered_byte_in_the_database_is_refused(keepsake):
     good = stored(keepsake)
     for position in range(len(good)):
@@ -264,6 +270,7 @@ def test_broken_secret_can_be_replaced(keepsake):
     assert Keepsake.objects.get().secret == "new"
 
 
+@pytest.mark.rule("E3")
 def test_clone_under_another_key_is_refused_when_it_is_saved(keepsake):
     keepsake.pk, keepsake.name = uuid.uuid4(), "clone"
 
@@ -303,6 +310,7 @@ def test_clone_under_another_key_is_refused_when_it_is_saved(keepsake):
         lambda row: Keepsake.objects.get_or_create(secret=CANARY),
     ],
 )
+@pytest.mark.rule("E5")
 def test_query_with_plaintext_is_refused(keepsake, query):
     before = stored(keepsake)
     keepsake.secret = "changed"
@@ -315,6 +323,7 @@ def test_query_with_plaintext_is_refused(keepsake, query):
     assert Keepsake.objects.count() == 1
 
 
+@pytest.mark.rule("E5")
 def test_values_are_opaque(keepsake):
     rows = [*Keepsake.objects.values_list("secret", flat=True), Keepsake.objects.values("secret").get()["secret"]]
 

@@ -11,10 +11,9 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection, connections
 
-from clawdbot_site.security import key_ring
+from clawdbot_site.security import key_ring, reencryption
 from clawdbot_site.security.encryption import key_id_of
 from clawdbot_site.security.fields import Sealed
-from clawdbot_site.security.management.commands import keys
 from clawdbot_site.security.models import DataKey, SigningKey
 from monitoring.models import AuditLog
 
@@ -49,7 +48,7 @@ def fresh_ring():
 def rows(fresh_ring, db, monkeypatch):
     """Five secrets, and nothing else that the command sees: what the site seeds for itself does not count."""
     SigningKey.objects.all().delete()
-    monkeypatch.setattr(keys, "secret_columns", lambda: keys.secret_columns_of(SigningKey))
+    monkeypatch.setattr(reencryption, "secret_columns", lambda: reencryption.secret_columns_of(SigningKey))
     return make_rows(5)
 
 
@@ -98,6 +97,7 @@ def test_rotate_seals_new_secrets_under_a_new_key_and_is_audited(rows):
     assert entry.changes == {"primary": {"before": f"{old:08x}", "after": f"{new:08x}"}}
 
 
+@pytest.mark.rule("E9")
 def test_reencrypt_moves_every_secret_and_retires_the_old_key(rows):
     (old,) = key_ids()
     run("rotate")
@@ -130,6 +130,7 @@ def test_secret_written_late_under_a_retired_key_is_read_and_moved(rows):
     assert len(key_ids()) == 1
 
 
+@pytest.mark.rule("E9")
 def test_unreadable_secret_is_named_kept_and_its_key_is_not_retired(rows):
     (old,) = key_ids()
     sealed = SigningKey.objects.values_list("private_pem", flat=True).get(pk=rows[0].pk)
@@ -145,6 +146,7 @@ def test_unreadable_secret_is_named_kept_and_its_key_is_not_retired(rows):
     assert len(key_ids()) == 2
 
 
+@pytest.mark.rule("E9")
 def test_write_between_reading_and_moving_is_kept(rows, monkeypatch):
     run("rotate")
     seal = key_ring.seal
@@ -162,10 +164,11 @@ def test_write_between_reading_and_moving_is_kept(rows, monkeypatch):
     assert SigningKey.objects.order_by("pk").first().private_pem == "written meanwhile"
 
 
+@pytest.mark.rule("E9")
 def test_reencrypt_goes_on_where_it_was_stopped(rows, monkeypatch):
     (old,) = key_ids()
     run("rotate")
-    move, moved = keys._move, []
+    move, moved = reencryption._move, []
 
     def stop_after_two(*args):
         if len(moved) == 2:
@@ -173,21 +176,22 @@ def test_reencrypt_goes_on_where_it_was_stopped(rows, monkeypatch):
         moved.append(args)
         move(*args)
 
-    monkeypatch.setattr(keys, "_move", stop_after_two)
+    monkeypatch.setattr(reencryption, "_move", stop_after_two)
     with pytest.raises(KeyboardInterrupt):
         run("reencrypt")
     assert states()[old] == "active"
-    monkeypatch.setattr(keys, "_move", move)
+    monkeypatch.setattr(reencryption, "_move", move)
 
     assert "Moved 3 secrets" in run("reencrypt")
     assert states()[old] == "retired"
 
 
+@pytest.mark.rule("E9")
 def test_nothing_is_lost_when_writers_and_interruptions_come_between(file_database, fresh_ring, monkeypatch):
     """Rule E9: 20 runs, each stopped somewhere, under two writers and a reader that never fails."""
     SigningKey.objects.all().delete()
     written = {row.pk: row.private_pem for row in make_rows(60)}
-    stop, failures, move, left, interruptions = threading.Event(), [], keys._move, 0, 0
+    stop, failures, move, left, interruptions = threading.Event(), [], reencryption._move, 0, 0
 
     def moving_until_stopped(*args):
         nonlocal left
@@ -218,21 +222,21 @@ def test_nothing_is_lost_when_writers_and_interruptions_come_between(file_databa
     threads = [threading.Thread(target=work, args=job, daemon=True) for job in jobs]
     for thread in threads:
         thread.start()
-    monkeypatch.setattr(keys, "_move", moving_until_stopped)
+    monkeypatch.setattr(reencryption, "_move", moving_until_stopped)
     try:
         for turn in range(20):
             key_ring.rotate()
             left = turn % 4
             try:
-                keys.reencrypt(keys.secret_columns_of(SigningKey), batch_rows=4)
+                reencryption.reencrypt(reencryption.secret_columns_of(SigningKey), batch_rows=4)
             except KeyboardInterrupt:
                 interruptions += 1
     finally:
         stop.set()
         for thread in threads:
             thread.join()
-    monkeypatch.setattr(keys, "_move", move)
-    keys.reencrypt(keys.secret_columns_of(SigningKey), batch_rows=4)
+    monkeypatch.setattr(reencryption, "_move", move)
+    reencryption.reencrypt(reencryption.secret_columns_of(SigningKey), batch_rows=4)
 
     assert failures == []
     assert interruptions > 10  # the writers may have moved the few rows that a run would have stopped at
@@ -280,9 +284,9 @@ def test_two_rotations_at_once_leave_one_primary(file_database, fresh_ring):
 
 def test_lost_wrapping_key_is_explained_without_a_traceback(rows, settings):
     key_ring.forget()
-    settings.KEY_PROVIDER = "vault"
+    settings.KEY_PROVIDER = "drawer"
 
-    with pytest.raises(CommandError, match="KEY_PROVIDER=vault is not supported"):
+    with pytest.raises(CommandError, match="KEY_PROVIDER=drawer is not supported"):
         run("status")
 
 
@@ -291,5 +295,6 @@ def test_unknown_word_is_explained(db):
         run("dance")
 
 
+@pytest.mark.rule("E9")
 def test_every_encrypted_column_of_the_site_is_moved():
-    assert "security.SigningKey.private_pem" in {str(column) for column in keys.secret_columns()}
+    assert "security.SigningKey.private_pem" in {str(column) for column in reencryption.secret_columns()}

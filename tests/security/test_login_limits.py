@@ -190,8 +190,12 @@ def found(**values) -> list[str]:
         ("METRICS_TOKEN", "password", ["security.E002"]),
         ("METRICS_TOKEN", "shorttoken", ["security.E003"]),
         ("ADMIN_PASSWORD", "admin", ["security.E002"]),
+        ("VAULT", {"token": "changeme", "secret_id": ""}, ["security.E002"]),
+        ("VAULT", {"token": "", "secret_id": "short"}, ["security.E003"]),
+        ("VAULT", {"token": "hvs." + GOOD, "secret_id": ""}, []),
     ],
 )
+@pytest.mark.rule("E11")
 def test_start_is_refused_when_a_secret_is_none(settings, name, value, expected):
     settings.DEBUG, settings.SECRET_KEY, settings.FIELD_ENCRYPTION_KEYS = False, GOOD, [GOOD * 2]
     settings.METRICS_TOKEN = settings.ADMIN_PASSWORD = ""

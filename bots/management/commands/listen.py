@@ -13,6 +13,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from bots.listening import Supervisor
+from clawdbot_site.security import key_ring
 from integrations import quota_meter
 from monitoring import audit, metrics_server
 
@@ -28,6 +29,7 @@ class Command(BaseCommand):
                 "REDIS_URL is not set, so `make run` holds the long connections itself. "
                 "Set REDIS_URL to run `listen` beside a production site."
             )
+        key_ring.open_at_start()
         if settings.WORKER_METRICS_PORT:
             metrics_server.serve(settings.WORKER_METRICS_PORT)
         asyncio.new_event_loop().run_until_complete(self._listen())

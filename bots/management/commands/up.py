@@ -18,6 +18,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import OperationalError, connection
 
 from bots import embedded, seed, serving
+from clawdbot_site.security import key_ring
 from integrations import quota_meter
 from monitoring import audit
 
@@ -58,6 +59,7 @@ class Command(BaseCommand):
             raise CommandError(f"The database cannot be reached: {reason}. Check DATABASE_URL.") from None
         call_command("migrate", verbosity=0, interactive=False)
         call_command("check", verbosity=0, fail_level="ERROR")
+        key_ring.open_at_start()
         seed.seed()
         call_command("collectstatic", verbosity=0, interactive=False)
         connection.close()

@@ -23,7 +23,7 @@ class DataKey(models.Model):
     purpose = models.CharField(_("purpose"), max_length=7, choices=Purpose, editable=False)
     state = models.CharField(_("state"), max_length=7, choices=State, default=State.PRIMARY, editable=False)
     wrapped = models.BinaryField(_("wrapped key"), editable=False)
-    kek_id = models.CharField(_("wrapped by"), max_length=8, editable=False)
+    kek_id = models.CharField(_("wrapped by"), max_length=100, editable=False)
     uses = models.BigIntegerField(_("uses"), default=0, editable=False, help_text=_("Never more than this, in blocks."))
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
     retired_at = models.DateTimeField(_("retired at"), null=True, editable=False)

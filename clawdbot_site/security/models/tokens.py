@@ -28,6 +28,7 @@ class SigningKey(models.Model):
     public_jwk = models.JSONField(_("public key"), editable=False)
     state = models.CharField(_("state"), max_length=8, choices=State, editable=False)
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
+    signs_since = models.DateTimeField(_("signs since"), null=True, editable=False)
     not_after = models.DateTimeField(
         _("believed until"), null=True, editable=False, help_text=_("Set when the key stops signing.")
     )

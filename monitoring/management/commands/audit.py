@@ -10,7 +10,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
-from monitoring import audit, folders, sealer, signing, sinks, verifying
+from monitoring import audit, folders, handover, sealer, signing, sinks, verifying
 from monitoring.verifier import Problem
 from monitoring.verifying import Report, WrongKey
 
@@ -21,7 +21,7 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        words = parser.add_subparsers(dest="word", required=True, metavar="verify|export|checkpoint")
+        words = parser.add_subparsers(dest="word", required=True, metavar="verify|export|checkpoint|rotate-key")
         verify = words.add_parser("verify", help="check every entry; ends with 1 and names the first bad one")
         verify.add_argument("--fingerprint", default="", help="that the site's key must have")
         verify.add_argument(
@@ -33,10 +33,16 @@ class Command(BaseCommand):
         )
         export.add_argument("--format", choices=["jsonl", "csv"], default="jsonl")
         words.add_parser("checkpoint", help="seal what waits, sign, copy to the sinks, show the key's fingerprint")
+        words.add_parser("rotate-key", help="let a new key sign from now on; the old one vouches for it")
 
     def handle(self, *args: Any, word: str, **options: Any) -> None:
         try:
-            {"verify": self.verify, "export": self.export, "checkpoint": self.checkpoint}[word](options)
+            {
+                "verify": self.verify,
+                "export": self.export,
+                "checkpoint": self.checkpoint,
+                "rotate-key": self.rotate_key,
+            }[word](options)
         except DatabaseError as error:
             raise CommandError(f"The database refused: {str(error).strip().partition(chr(10))[0]}") from None
 
@@ -88,6 +94,17 @@ class Command(BaseCommand):
         self.stdout.write(f"For comparing by eye: {signing.grouped(fingerprint)}")
         for complaint in sinks.complaints():
             self.stderr.write(f"note: {complaint}")
+
+    # -- rotate-key --
+
+    def rotate_key(self, options: dict[str, Any]) -> None:
+        new = handover.hand_over()
+        if new is None:
+            raise CommandError("Nothing was sealed yet, or another process signs at this moment. Try again.")
+        sinks.copy_all()
+        self.stdout.write(f"Checkpoints are signed by a new key now: {new.fingerprint}")
+        self.stdout.write(f"For comparing by eye: {signing.grouped(new.fingerprint)}")
+        self.stdout.write("Who has the old fingerprint need not change it: the old key has vouched for the new one.")
 
 
 def _copies(paths: list[Path]) -> Iterator[tuple[str, list[dict[str, str]]]]:

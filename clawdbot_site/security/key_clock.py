@@ -1,0 +1,129 @@
+"""The ages of keys and secrets (rule E8): replaced at 90 days, a warning from 75 on, an alert from 90 on.
+
+The apps above register what they hold when they start. What replaces itself is the scheduler's work; of the rest a
+person is reminded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Final, Literal
+
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from clawdbot_site.security import jwt, key_ring
+from clawdbot_site.security.models.keys import DataKey
+from clawdbot_site.security.models.tokens import SigningKey
+from monitoring import metrics, signing
+from monitoring.alerts import close_alert, open_alert
+from monitoring.models import Alert
+
+ROTATE_AFTER: Final = key_ring.ROTATE_AFTER
+WARN_AFTER: Final = timedelta(days=75)
+RULE: Final = "secrets.age"
+
+Kind = Literal["data", "token_signing", "audit_signing", "platform_credential", "model_key"]
+State = Literal["fresh", "due", "overdue"]
+
+
+@dataclass(frozen=True, slots=True)
+class Dated:
+    """One key or secret. ``name`` is shown to people, ``subject`` tells it from all others; no secret in them."""
+
+    kind: Kind
+    subject: str
+    name: str
+    made_at: datetime
+    due_on: date
+    replaces_itself: bool = False
+
+    @classmethod
+    def by_itself(cls, kind: Kind, subject: str, name: str, made_at: datetime) -> Dated:
+        return cls(kind, subject, name, made_at, due_date(made_at), replaces_itself=True)
+
+    @property
+    def age_days(self) -> int:
+        return (timezone.now() - self.made_at).days
+
+    def state(self) -> State:
+        today = timezone.localdate()
+        if today >= self.due_on:
+            return "overdue"
+        return "due" if today >= self.due_on - (ROTATE_AFTER - WARN_AFTER) else "fresh"
+
+    def sentence(self) -> str:
+        values = {"name": self.name, "days": self.age_days, "due": f"{self.due_on:%Y-%m-%d}"}
+        if self.state() == "overdue":
+            return _("%(name)s should have been replaced by %(due)s; it is %(days)s days old.") % values
+        return _("%(name)s is %(days)s days old and should be replaced by %(due)s.") % values
+
+    def advice(self) -> str:
+        if not self.replaces_itself:
+            return _("Enter a new one beside it: see Changing a secret in docs/operations.md.")
+        if self.state() == "due":
+            return _("Nothing to do: the scheduler replaces it.")
+        return _("Does the scheduler run? See `manage.py keys status`, then `keys rotate`.")
+
+
+Source = Callable[[], Iterable[Dated]]
+_sources: list[Source] = []
+
+
+def register(source: Source) -> None:
+    """Registering it twice counts once."""
+    if source not in _sources:
+        _sources.append(source)
+
+
+def register_own() -> None:
+    register(_own)
+    metrics.register_gauge("clawdbot_key_age_days", ages)
+
+
+def due_date(made_at: datetime) -> date:
+    return timezone.localdate(made_at + ROTATE_AFTER)
+
+
+def all_dated() -> list[Dated]:
+    return [one for source in _sources for one in source()]
+
+
+def ages() -> dict[str, float]:
+    """For clawdbot_key_age_days: the oldest of each kind."""
+    oldest: dict[str, float] = {}
+    for one in all_dated():
+        oldest[one.kind] = max(float(one.age_days), oldest.get(one.kind, 0.0))
+    return oldest
+
+
+def review() -> None:
+    """Open an alert for what is overdue, and a warning for what a person must replace soon; close those of the past."""
+    opened = dict(Alert.objects.open().filter(rule=RULE).values_list("subject", "severity"))
+    wanted = {one.subject: (one, severity) for one in all_dated() if (severity := _severity(one))}
+    for subject, severity in opened.items():
+        if subject not in wanted or wanted[subject][1] != severity:
+            close_alert(RULE, subject=subject)
+    for subject, (one, severity) in wanted.items():
+        if opened.get(subject) != severity:
+            details = {"kind": one.kind, "days": one.age_days, "due": one.due_on.isoformat()}
+            text = f"{one.sentence()} {one.advice()}"
+            open_alert(RULE, text, subject=subject, severity=severity, details=details)
+
+
+def _severity(one: Dated) -> str:
+    """What replaces itself is nobody's concern before it failed to."""
+    severities = {"overdue": "critical", "due": "" if one.replaces_itself else "warning", "fresh": ""}
+    return severities[one.state()]
+
+
+def _own() -> Iterator[Dated]:
+    for key in DataKey.objects.filter(purpose=DataKey.Purpose.ENCRYPT, state=DataKey.State.PRIMARY):
+        yield Dated.by_itself("data", "data", _("The data key %(key)s") % {"key": key}, key.created_at)
+    for token_key in SigningKey.objects.filter(state=SigningKey.State.CURRENT):
+        name = _("The key that signs access tokens")
+        yield Dated.by_itself("token_signing", "token_signing", name, jwt.signs_since(token_key))
+    if made_at := signing.made_at():
+        yield Dated.by_itself("audit_signing", "audit_signing", _("The key that signs the audit log"), made_at)
