@@ -11,7 +11,8 @@ class IntegrationsConfig(AppConfig):
     verbose_name = _("Platforms")
 
     def ready(self) -> None:
-        from integrations import quota
+        from integrations import alerting, quota
         from monitoring import metrics
 
         metrics.register_gauge("clawdbot_platform_quota_used", quota.used)
+        alerting.register_all()

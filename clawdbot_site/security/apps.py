@@ -15,7 +15,17 @@ class SecurityConfig(AppConfig):
 
     def ready(self) -> None:
         # Models are there only now.
-        from clawdbot_site.security import authentication, checks, doctor, gate, jwt, key_ring, outbound, roles
+        from clawdbot_site.security import (
+            alerting,
+            authentication,
+            checks,
+            doctor,
+            gate,
+            jwt,
+            key_ring,
+            outbound,
+            roles,
+        )
         from clawdbot_site.security.models import IPRule, User
         from monitoring import sinks, vault
 
@@ -23,6 +33,7 @@ class SecurityConfig(AppConfig):
         vault.register(key_ring)
         sinks.register_post(outbound.post_json)
         doctor.register()
+        alerting.register_all()
         # In this order: signing keys are sealed with data keys.
         post_migrate.connect(key_ring.after_migrate, sender=self, dispatch_uid="security.data_keys")
         post_migrate.connect(jwt.after_migrate, sender=self, dispatch_uid="security.signing_keys")
