@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from django.db import connection, transaction
 from django.db.models import Q
+from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
 
@@ -30,6 +31,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 15.0, 3600.0
 GIVE_UP_AFTER: Final = timedelta(days=1)
 AT_ONCE: Final = 8
 MOST_DUE: Final = 50
+TEST: Final = "test"
 
 
 def tell(now: datetime) -> None:
@@ -145,6 +147,18 @@ def _deliver_in_thread(rows: list[AlertNotice], now: datetime) -> None:
                 return
     finally:
         connection.close()
+
+
+def test(channel: AlertChannel, title: str, text: str) -> AlertNotice:
+    """Send a message now, once; its row says what came of it."""
+    now = timezone.now()
+    payload = {"type": "alerts.test", "timestamp": now.isoformat(), "data": {"text": text}}
+    row = AlertNotice(channel=channel, group=TEST, title=title, text=text, payload=payload, created_at=now)
+    row.save()
+    if not send_now(row, now):
+        row.next_attempt_at = None
+        row.save(update_fields=["next_attempt_at"])
+    return row
 
 
 def send_now(row: AlertNotice, now: datetime) -> bool:

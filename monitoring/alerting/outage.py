@@ -13,7 +13,7 @@ from typing import Any, Final
 from django.db import IntegrityError, transaction
 from django.utils.translation import gettext as _
 
-from monitoring.alerting import notices, rules, wording
+from monitoring.alerting import notices, rules, unwritten, wording
 from monitoring.alerting.evaluating import CLEAR_S, Evaluator, Key
 from monitoring.alerting.rules import Breach, Look, Setting
 from monitoring.alerting.senders import Send, SendingFailed
@@ -79,6 +79,8 @@ class Outage:
         """The database is back: write down what happened. Raises DatabaseError."""
         if (entry := self.entries.get((DATABASE, ""))) is not None:
             entry.closed_at = entry.closed_at or now
+        if self.entries:
+            unwritten.take_away()
         for place, entry in list(self.entries.items()):
             _write(entry)
             del self.entries[place]
@@ -107,6 +109,7 @@ class Outage:
             self.entries[place].closed_at = self.entries[place].closed_at or now
 
     def _tell(self, now: datetime) -> None:
+        unwritten.leave(entry.news("opened") for entry in self.entries.values() if not entry.closed_at)
         with ThreadPoolExecutor(notices.AT_ONCE, thread_name_prefix="alert-sender") as pool:
             list(pool.map(lambda one: self._tell_one(one[0], one[1], now), self._channels))
 

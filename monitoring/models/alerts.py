@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from django.core.exceptions import ValidationError
 from django.core.serializers.json import DjangoJSONEncoder
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
@@ -12,6 +13,8 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from monitoring.ids import uuid7
+
+LONGEST_SILENCE = timedelta(days=90)
 
 
 class Severity(models.TextChoices):
@@ -122,6 +125,14 @@ class Silence(models.Model):
 
     def covers(self, rule: str, subject: str) -> bool:
         return self.rule in ("", rule) and self.subject in ("", subject)
+
+
+def check_until(until: datetime) -> None:
+    """Raises ValidationError: a silence has an end that is not far away."""
+    if until <= timezone.now():
+        raise ValidationError(_("Choose a moment that is still to come."))
+    if until > timezone.now() + LONGEST_SILENCE:
+        raise ValidationError(_("At most 90 days: what is always to be silent, switch off as a rule."))
 
 
 def is_silenced(alert: Alert, silences: Iterable[Silence]) -> bool:

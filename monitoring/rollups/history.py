@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from monitoring.models import Rollup
@@ -29,7 +29,7 @@ class History:
 
     def __init__(self, kept: timedelta = KEPT) -> None:
         self._kept = kept
-        self.now = datetime.min
+        self.now = datetime.min.replace(tzinfo=UTC)
         self.minutes: dict[datetime, Total] = {}
 
     def refresh(self, now: datetime) -> None:
@@ -67,21 +67,21 @@ class History:
         keys = (key for total in self.window(minutes) for key in total.sums)
         return sorted({key.removeprefix(f"{name}|").partition("|")[0] for key in keys if key.startswith(f"{name}|")})
 
-    def quantile(self, name: str, share: float, minutes: int) -> float | None:
+    def quantile(self, name: str, share: float, minutes: int, ago: int = 0) -> float | None:
         """As Prometheus' histogram_quantile; None where nothing was observed."""
         buckets: dict[float, float] = {}
-        for total in self.window(minutes):
+        for total in self.window(minutes, ago):
             for key, value in total.sums.items():
                 if key.startswith(f"{name}|le="):
                     bound = float(key.rpartition("le=")[2].replace("+Inf", "inf"))
                     buckets[bound] = buckets.get(bound, 0.0) + value
         return quantile(buckets, share)
 
-    def level(self, name: str, minutes: int = 2) -> dict[str, float]:
+    def level(self, name: str, minutes: int = 2, ago: int = 0) -> dict[str, float]:
         """The mean of each level ``name|rest`` over the window, by rest."""
         found = tidying.joined(
             {key.removeprefix(f"{name}|"): value for key, value in total.levels.items() if key.startswith(f"{name}|")}
-            for total in self.window(minutes)
+            for total in self.window(minutes, ago)
         )
         return {rest: total / looks for rest, (total, looks, _most) in found.items() if looks}
 
