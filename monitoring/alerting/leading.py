@@ -37,7 +37,7 @@ class Leadership:
         if taken:
             self._hold_file()
         else:
-            self._let_file_go()
+            self.let_file_go()
         return taken
 
     def may_go_on(self) -> bool:
@@ -50,7 +50,7 @@ class Leadership:
     def resign(self) -> None:
         """The process ends: the next one need not wait. Raises DatabaseError."""
         Leader.objects.filter(name=NAME, owner=self._me).update(until=datetime.fromtimestamp(0).astimezone())
-        self._let_file_go()
+        self.let_file_go()
 
     def _took_first(self, now: datetime) -> bool:
         if Leader.objects.filter(name=NAME).exists():
@@ -77,7 +77,7 @@ class Leadership:
         self._file = file
         return True
 
-    def _let_file_go(self) -> None:
+    def let_file_go(self) -> None:
         if self._file is not None:
             self._file.close()
             self._file = None
