@@ -5,29 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
 from typing import Final
 
 import httpx
-from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from bots import gauges
+from bots import gauges, heartbeats
 from bots.doctor import services
-from bots.doctor.processes import queues_in_use
 from bots.models import Endpoint, LongConnection
 from clawdbot_site.security.outbound import guarded_client
 from inference import health, reporting
 from inference.models import LanguageModel
 from monitoring.alerting import ground
 from monitoring.alerting.rules import Breach, Look, Rule, register
-from monitoring.models import Heartbeat
 
 CRITICAL: Final = "critical"
-SILENT_AFTER: Final = timedelta(seconds=35)  # three heartbeats missed
-FRESHLY_STARTED: Final = timedelta(seconds=60)
-CLOCKS_EVERY_S: Final = 45.0
+CLOCKS_EVERY_S: Final = 30.0
 PROBE_TIMEOUT: Final = httpx.Timeout(4.0, connect=2.0)
 FEWEST_ANSWERS: Final = 5
 AT_ONCE: Final = 8
@@ -128,29 +122,15 @@ def late_tokens(look: Look) -> Iterator[Breach]:
 
 
 def missing_workers(look: Look) -> Iterator[Breach]:
-    """Heartbeats say which queues are listened to."""
-    alive = _alive(look.now, "worker", "embedded")
-    served = {queue for facts in alive for queue in facts.get("queues", [])}
-    for queue in queues_in_use():
-        if queue not in served:
+    for queue, count in heartbeats.workers().items():
+        if not count:
             yield Breach(queue, _("No worker listens to the queue %(queue)s.") % {"queue": queue})
 
 
 def missing_scheduler(look: Look) -> Iterator[Breach]:
-    """It has a worker of the queue ``default`` sweep every two seconds, and that one tells when it last did."""
-    rows = Heartbeat.objects.filter(role__in=("worker", "embedded"), seen_at__gt=look.now - SILENT_AFTER)
-    able = [row for row in rows if "default" in row.facts.get("queues", [])]
-    if not able or min(row.started_at for row in able) > look.now - FRESHLY_STARTED:
-        return  # another rule tells of missing workers
-    swept = [at for row in able if (at := parse_datetime(str(row.facts.get("swept_at", ""))))]
-    silent_s = (look.now - max(swept, default=min(row.started_at for row in able))).total_seconds()
-    if silent_s > look.threshold:
+    silent_s = heartbeats.scheduler_silent_s()
+    if silent_s is not None and silent_s > look.threshold:
         yield Breach("", _("The scheduler does not work: nothing is swept, rotated or tidied."), silent_s)
-
-
-def _alive(now: datetime, *roles: str) -> list[dict[str, list[str]]]:
-    rows = Heartbeat.objects.filter(role__in=roles, seen_at__gt=now - SILENT_AFTER)
-    return list(rows.values_list("facts", flat=True))
 
 
 def lost_connections(look: Look) -> Iterator[Breach]:

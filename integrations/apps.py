@@ -15,4 +15,5 @@ class IntegrationsConfig(AppConfig):
         from monitoring import metrics
 
         metrics.register_gauge("clawdbot_platform_quota_used", quota.used)
+        metrics.register_gauge("clawdbot_platform_quota_ratio", quota.shares)
         alerting.register_all()

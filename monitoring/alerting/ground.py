@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Final
 
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from monitoring import health
-from monitoring.alerting import clocks
+from monitoring.alerting import clocks, gauges
 from monitoring.alerting.rules import Breach, Look, Rule, register
-from monitoring.models import AuditWaiting, Severity
+from monitoring.models import Severity
 from monitoring.rollups import machine
 from monitoring.rollups.history import History
 from monitoring.rollups.keeping import HOST
@@ -154,12 +153,7 @@ def skewed(whose: str, skew_s: float) -> Breach:
 
 
 def unsealed(look: Look) -> Iterator[Breach]:
-    """The ids are of version 7: they tell when the entry was made."""
-    oldest = AuditWaiting.objects.order_by("entry_id").values_list("entry_id", flat=True).first()
-    if oldest is None:
-        return
-    made_at = datetime.fromtimestamp((oldest.int >> 80) / 1000, UTC)
-    age_s = (look.now - made_at).total_seconds()
+    age_s = gauges.oldest_unsealed_s()
     if age_s > look.threshold:
         yield Breach("", _("An entry of the audit log has waited for its seal for %(s)d s.") % {"s": age_s}, age_s)
 
@@ -211,4 +205,5 @@ def rules() -> list[Rule]:
 
 
 def register_rules() -> None:
+    gauges.register()
     register(*rules())

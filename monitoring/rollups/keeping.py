@@ -61,6 +61,7 @@ class Keeper:
         self._before = collecting.totals()
         self._minutes: list[Minute] = []
         self.facts: dict[str, Any] = {}
+        self.cpu_share: float | None = None
 
     def level(self, name: str, value: float) -> None:
         """Note how high something stands at this moment."""
@@ -132,7 +133,8 @@ class Keeper:
             key("process_cpu", self.role): self._meter.process_cpu_share(),
             key("process_memory", self.role): float(machine.resident_bytes()),
         }
-        shares = {"cpu": self._meter.cpu_share(), "memory": machine.memory_share()}
+        self.cpu_share = self._meter.cpu_share()
+        shares = {"cpu": self.cpu_share, "memory": machine.memory_share()}
         found |= {key(name, HOST): share for name, share in shares.items() if share is not None}
         found |= {key("disk_free", HOST, folder): share for folder, share in machine.disks().items()}
         for name, gauge in GPU_GAUGES.items():
@@ -156,6 +158,11 @@ def start(role: str) -> Keeper:
 
 def keeper() -> Keeper | None:
     return _keeper
+
+
+def latest_cpu_share() -> float | None:
+    """Of the whole machine, over the last ten seconds; None where nobody looks."""
+    return _keeper.cpu_share if _keeper else None
 
 
 def note(**facts: Any) -> None:

@@ -96,12 +96,13 @@ def test_clocks_that_disagree_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.django_db
-def test_an_entry_that_waits_long_for_its_seal_is_told() -> None:
+def test_an_entry_that_waits_long_for_its_seal_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     audit.record("test.done")
     assert AuditWaiting.objects.count() > 0
-    at_once = rules.Look(timezone.now(), 120, history({}))
-    later = rules.Look(timezone.now() + timedelta(seconds=130), 120, history({}))
-    assert (values(ground.unsealed(at_once)), values(ground.unsealed(later))) == ([], [("", "")])
+    at_once = values(ground.unsealed(look(history({}), 120)))
+    later = timezone.now() + timedelta(seconds=130)
+    monkeypatch.setattr(timezone, "now", lambda: later)
+    assert (at_once, values(ground.unsealed(look(history({}), 120)))) == ([], [("", "")])
 
 
 def test_every_rule_has_a_known_group_and_a_title() -> None:
