@@ -196,6 +196,7 @@ class Stage:
 def stage(place: Path, platform: FakeDingTalk, small_disk: Path, service: ModelService) -> Iterator[Stage]:
     made = Stage(place, platform, small_disk, service)
     yield made
+    print(made.site.log[-8000:])  # shown when it failed
     made.close()
 
 
