@@ -23,6 +23,7 @@ from monitoring.alerting.rules import Breach, Look, Rule, register
 CRITICAL: Final = "critical"
 CLOCKS_EVERY_S: Final = 30.0
 PROBE_TIMEOUT: Final = httpx.Timeout(4.0, connect=2.0)
+BROKEN: Final = (500, 502, 503, 504)  # not 501: some services know no such address
 FEWEST_ANSWERS: Final = 5
 AT_ONCE: Final = 8
 
@@ -92,7 +93,7 @@ def silent_models(look: Look) -> Iterator[Breach]:
 
 
 def _unreachable(models: list[LanguageModel]) -> dict[str, str]:
-    """Name -> reason. A service that answers anything but a server error is there: not all know this address."""
+    """Name -> reason. A service that answers anything else is there: not all know this address."""
     if not models:
         return {}
     with guarded_client(timeout=PROBE_TIMEOUT) as client, ThreadPoolExecutor(AT_ONCE) as pool:
@@ -105,7 +106,7 @@ def _probe(client: httpx.Client, base_url: str) -> str:
         status = client.get(f"{base_url.rstrip('/')}/models").status_code
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return type(error).__name__
-    return f"HTTP {status}" if status >= httpx.codes.INTERNAL_SERVER_ERROR else ""
+    return f"HTTP {status}" if status in BROKEN else ""
 
 
 def late_tokens(look: Look) -> Iterator[Breach]:

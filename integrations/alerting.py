@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
@@ -16,15 +16,12 @@ from integrations.models import GroupRobot, PlatformCredential
 from monitoring.alerting import senders
 from monitoring.alerting.rules import Breach, Look, Rule, register
 from monitoring.alerting.senders import Kind, Message, Send, SendingFailed
-from monitoring.rollups import collecting
-from monitoring.rollups.collecting import key
-from monitoring.rollups.history import History
-
-LONGEST: Final = 360  # minutes: who was not called since is not judged
+from monitoring.models import Heartbeat
+from monitoring.rollups import keeping
 
 
 def register_all() -> None:
-    collecting.register(standing.counted)
+    keeping.register_facts(standing.facts)
     senders.register(Kind("robot", gettext_lazy("Group robot"), _check_robot, _prepare_robot, _robots))
     register(
         Rule(
@@ -40,22 +37,22 @@ def register_all() -> None:
 
 
 def broken_credentials(look: Look) -> Iterator[Breach]:
-    """The last calls of the app all failed. Without calls nobody knows, and what was known stays."""
+    """The last call of the app failed so that all would. Without calls nobody knows, and what was known stays."""
+    last = _last_outcomes()
     for credential in PlatformCredential.objects.order_by("name"):
-        if broken := _last_calls_failed(look.history, str(credential.pk)):
-            text = _("%(credential)s: the last %(count)d calls failed. See its page: Check the connection.")
-            values = {"credential": credential, "count": broken}
-            yield Breach(str(credential), text % values, broken, details={"credential": str(credential.pk)})
+        subject, (outcome, _at) = str(credential), last.get(str(credential.pk), ("", 0.0))
+        if outcome == standing.BROKEN or (not outcome and subject in look.open_subjects):
+            text = _("%(credential)s: its last call failed. See its page: Check the connection.")
+            yield Breach(subject, text % {"credential": subject}, details={"credential": str(credential.pk)})
 
 
-def _last_calls_failed(history: History, credential_id: str) -> float:
-    works, broken = (key(standing.PREFIX, credential_id, how) for how in (standing.WORKS, standing.BROKEN))
-    for total in history.window(LONGEST):  # newest first
-        if total.sums.get(works):
-            return 0.0
-        if total.sums.get(broken):
-            return total.sums[broken]
-    return 0.0
+def _last_outcomes() -> dict[str, tuple[str, float]]:
+    """Of all processes: credential -> (outcome, time stamp)."""
+    found: dict[str, tuple[str, float]] = {}
+    for facts in Heartbeat.objects.values_list("facts", flat=True):
+        for pk, (outcome, at) in facts.get("apps", {}).items():
+            found[pk] = max(found.get(pk, ("", 0.0)), (str(outcome), float(at)), key=lambda one: one[1])
+    return found
 
 
 def overdue_secrets(look: Look) -> Iterator[Breach]:

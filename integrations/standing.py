@@ -1,24 +1,22 @@
-"""How each app's calls end: with success, or so that all its calls would fail. Counted, for alerts; plain Python."""
+"""How each app's last call ended: it works, or all its calls would fail. For alerts; plain Python."""
 
 from __future__ import annotations
 
-import threading
-from collections import Counter
+import time
 from typing import Final
 
-PREFIX: Final = "app"
 WORKS, BROKEN = "works", "broken"
+MOST_APPS: Final = 500
 
-_counted: Counter[str] = Counter()
-_lock = threading.Lock()
+_last: dict[str, tuple[str, float]] = {}  # credential -> outcome, when
 
 
 def note(credential_id: str, outcome: str) -> None:
-    with _lock:
-        _counted[f"{PREFIX}|{credential_id}|{outcome}"] += 1
+    """Costs a dictionary's entry."""
+    if credential_id in _last or len(_last) < MOST_APPS:
+        _last[credential_id] = outcome, time.time()
 
 
-def counted() -> dict[str, float]:
-    """Running totals of this process, by key of monitoring.rollups."""
-    with _lock:
-        return {name: float(number) for name, number in _counted.items()}
+def facts() -> dict[str, dict[str, list[str | float]]]:
+    """For this process's heartbeat: credential -> [outcome, time stamp]."""
+    return {"apps": {pk: [outcome, round(at, 3)] for pk, (outcome, at) in list(_last.items())}}

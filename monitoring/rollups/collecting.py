@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from prometheus_client.metrics import MetricWrapperBase
 
 from monitoring import metrics
 
-# What the apps above count besides: callables that return running totals by key.
-_sources: list[Callable[[], Mapping[str, float]]] = []
 CLASSES: Final = (("webhooks/", "webhooks"), ("api/", "api"), ("v1/", "api"), ("admin/", "admin"))
 PROBES: Final = ("livez", "readyz", "metrics")
-
-
-def register(source: Callable[[], Mapping[str, float]]) -> None:
-    """Count what ``source`` returns as well; registering it twice counts once."""
-    if source not in _sources:
-        _sources.append(source)
 
 
 def key(*parts: object) -> str:
@@ -56,8 +48,6 @@ def _counted() -> Iterator[tuple[str, float]]:
     for labels, suffix, value in _samples(metrics.PLATFORM_CALLS):
         if suffix == "_total":
             yield key("calls", labels["platform"], labels["outcome"]), value
-    for source in _sources:
-        yield from source().items()
 
 
 def _requests() -> Iterator[tuple[str, float]]:

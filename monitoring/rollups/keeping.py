@@ -36,6 +36,15 @@ ME: Final = f"{HOST}:{os.getpid()}:{secrets.token_hex(3)}"
 Levels = dict[str, list[float]]
 
 
+_sources: list[Callable[[], dict[str, Any]]] = []
+
+
+def register_facts(source: Callable[[], dict[str, Any]]) -> None:
+    """Tell with each heartbeat what ``source`` returns; registering it twice counts once."""
+    if source not in _sources:
+        _sources.append(source)
+
+
 class Minute:
     def __init__(self, begins_at: datetime) -> None:
         self.begins_at = begins_at
@@ -124,9 +133,12 @@ class Keeper:
         return self._minutes[-1]
 
     def _beat(self) -> None:
-        told = {"role": self.role, "host": HOST, "seen_at": self._now(), "facts": self.facts}
+        told = {"role": self.role, "host": HOST, "seen_at": self._now(), "facts": self._all_facts()}
         if not Heartbeat.objects.filter(process=ME).update(**told):
             Heartbeat.objects.create(process=ME, started_at=self._started_at, **told)
+
+    def _all_facts(self) -> dict[str, Any]:
+        return {**self.facts, **{name: fact for source in _sources for name, fact in source().items()}}
 
     def _machine_levels(self) -> dict[str, float]:
         found = {

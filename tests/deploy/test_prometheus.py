@@ -1,5 +1,5 @@
-"""The files for Prometheus and Grafana: promtool takes them, each alert does what it says, and nothing asks for a metric
-that the product does not have."""
+"""The files for Prometheus and Grafana: promtool takes them, each alert does what it says, and nothing asks for a
+metric that the product does not have."""
 
 from __future__ import annotations
 
