@@ -241,6 +241,8 @@ def _model_credential_and_disk(stage: Stage, feishu: FakeFeishu, talk: Talk) -> 
 
     stage.door.is_open, feishu.app_secret = True, secret
     filler.unlink(missing_ok=True)
+    time.sleep(2)  # so long the app is left alone after its failures
+    talk.say("Is it mended?")
     stage.resolves(expected, since)
 
 
