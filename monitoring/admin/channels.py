@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from django import forms
@@ -65,9 +65,10 @@ class ChannelForm(forms.ModelForm):
             field.label = capfirst(field.label)
         if "kind" not in self.fields:
             return
-        self.fields["kind"].choices = [(kind.name, kind.label) for kind in senders.kinds()]
+        cast(forms.ChoiceField, self.fields["kind"]).choices = [(kind.name, kind.label) for kind in senders.kinds()]
         robot = senders.kind(ROBOT)
-        self.fields["robot"].choices = [("", "–"), *(robot.choices() if robot and robot.choices else [])]
+        choices = robot.choices() if robot and robot.choices else []
+        cast(forms.ChoiceField, self.fields["robot"]).choices = [("", "–"), *choices]
         self._show_stored()
 
     def clean(self) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlencode
 
 from django import forms
@@ -81,7 +81,9 @@ class AlertAdmin(ReadOnlyModelAdmin):
 
     @admin.action(description=_("Acknowledge"), permissions=["acknowledge"])
     def acknowledge(self, request: HttpRequest, queryset: QuerySet[Alert]) -> None:
-        done = sum(handling.acknowledge(alert, request.user.get_username()) for alert in queryset.open())
+        done = sum(
+            handling.acknowledge(alert, request.user.get_username()) for alert in queryset.filter(closed_at=None)
+        )
         text = ngettext("%(count)d alert is acknowledged.", "%(count)d alerts are acknowledged.", done)
         messages.success(request, text % {"count": done})
 
@@ -195,9 +197,10 @@ class SilenceForm(forms.ModelForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if "rule" in self.fields:
-            self.fields["rule"].label = capfirst(_("rule"))
+            field = cast(forms.ChoiceField, self.fields["rule"])
+            field.label = capfirst(_("rule"))
             known = [(rule.name, f"{rule.title} ({rule.name})") for rule in rules.all_rules()]
-            self.fields["rule"].choices = [("", _("all rules")), *sorted(known, key=lambda one: str(one[1]))]
+            field.choices = [("", _("all rules")), *sorted(known, key=lambda one: str(one[1]))]
 
     def clean_until(self) -> Any:
         until = self.cleaned_data["until"]

@@ -296,7 +296,9 @@ def test_every_metric_of_the_contract_is_told_with_its_labels(site: Site, feishu
     told = _told(addresses)
     service.script(Script())
     if "REDIS_URL" in site.env:
-        site.processes.pop().terminate()
+        extra = site.processes.pop()
+        extra.kill()
+        extra.wait(10)
 
     assert {name: told.get(name) for name in CONTRACT} == CONTRACT
 
