@@ -29,19 +29,33 @@ AT_ONCE: Final = 8
 
 
 def register_all() -> None:
-    text = gettext_lazy
     away = ("database.down", "redis.down")
     register(
-        Rule("queue.age", text("A message waits for long"), "messages", waiting, 60, "s", 15),
-        Rule("dead_letters", text("Messages failed and wait for a person"), "messages", dead_letters, 5),
-        Rule("model.down", text("A model does not answer"), "models", silent_models, for_s=10, severity=CRITICAL),
+        Rule("queue.age", gettext_lazy("A message waits for long"), "messages", waiting, 60, "s", 15),
+        Rule("dead_letters", gettext_lazy("Messages failed and wait for a person"), "messages", dead_letters, 5),
         Rule(
-            "inference.first_token", text("A GPU answers late (95th percentile)"), "models", late_tokens, 200, "ms", 60
+            "model.down", gettext_lazy("A model does not answer"), "models", silent_models, for_s=10, severity=CRITICAL
         ),
-        Rule("worker.gone", text("No worker for a queue"), "processes", missing_workers, for_s=15, severity=CRITICAL),
+        Rule(
+            "inference.first_token",
+            gettext_lazy("A GPU answers late (95th percentile)"),
+            "models",
+            late_tokens,
+            200,
+            "ms",
+            60,
+        ),
+        Rule(
+            "worker.gone",
+            gettext_lazy("No worker for a queue"),
+            "processes",
+            missing_workers,
+            for_s=15,
+            severity=CRITICAL,
+        ),
         Rule(
             "scheduler.gone",
-            text("The scheduler is away"),
+            gettext_lazy("The scheduler is away"),
             "processes",
             missing_scheduler,
             40,
@@ -50,10 +64,12 @@ def register_all() -> None:
             CRITICAL,
             quiet_under=away,
         ),
-        Rule("listener.gone", text("Nobody holds a long connection"), "platforms", lost_connections, 60, "s", 15),
+        Rule(
+            "listener.gone", gettext_lazy("Nobody holds a long connection"), "platforms", lost_connections, 60, "s", 15
+        ),
         Rule(
             "platform.clock",
-            text("This machine's clock and a platform's disagree"),
+            gettext_lazy("This machine's clock and a platform's disagree"),
             "machine",
             platform_clocks,
             30,

@@ -159,15 +159,32 @@ def unsealed(look: Look) -> Iterator[Breach]:
 
 
 def rules() -> list[Rule]:
-    text = gettext_lazy
     return [
-        Rule("latency.p99", text("Callbacks are slow (99th percentile)"), "traffic", slow_callbacks, 500, "ms", 60),
-        Rule("http.errors", text("Server errors (5xx) use up their budget"), "traffic", server_errors, 0.1, "%"),
-        Rule("traffic.surge", text("More requests than an hour ago"), "traffic", surge, 1.5, text("times"), 60),
-        Rule("machine.cpu", text("Processors are busy"), "machine", busy_cpu, 70, "%", 120),
+        Rule(
+            "latency.p99",
+            gettext_lazy("Callbacks are slow (99th percentile)"),
+            "traffic",
+            slow_callbacks,
+            500,
+            "ms",
+            60,
+        ),
+        Rule(
+            "http.errors", gettext_lazy("Server errors (5xx) use up their budget"), "traffic", server_errors, 0.1, "%"
+        ),
+        Rule(
+            "traffic.surge",
+            gettext_lazy("More requests than an hour ago"),
+            "traffic",
+            surge,
+            1.5,
+            gettext_lazy("times"),
+            60,
+        ),
+        Rule("machine.cpu", gettext_lazy("Processors are busy"), "machine", busy_cpu, 70, "%", 120),
         Rule(
             "machine.memory",
-            text("Memory is nearly used up"),
+            gettext_lazy("Memory is nearly used up"),
             "machine",
             full_memory,
             80,
@@ -177,30 +194,46 @@ def rules() -> list[Rule]:
         ),
         Rule(
             "machine.disk",
-            text("Little room on a disk"),
+            gettext_lazy("Little room on a disk"),
             "machine",
             full_disk,
             10,
-            text("% free"),
+            gettext_lazy("percent free"),
             needs_database=False,
         ),
-        Rule("machine.clock", text("Clocks disagree"), "machine", wrong_clock, 2, "s", quiet_under=("database.down",)),
-        Rule("gpu.busy", text("A GPU is busy all the time"), "machine", busy_gpu, 98, "%", 300),
-        Rule("gpu.gone", text("A GPU has vanished"), "machine", lost_gpu, severity=CRITICAL),
-        Rule("database.down", text("The database is away"), "services", severity=CRITICAL, for_s=10),
+        Rule(
+            "machine.clock",
+            gettext_lazy("Clocks disagree"),
+            "machine",
+            wrong_clock,
+            2,
+            "s",
+            quiet_under=("database.down",),
+        ),
+        Rule("gpu.busy", gettext_lazy("A GPU is busy all the time"), "machine", busy_gpu, 98, "%", 300),
+        Rule("gpu.gone", gettext_lazy("A GPU has vanished"), "machine", lost_gpu, severity=CRITICAL),
+        Rule("database.down", gettext_lazy("The database is away"), "services", severity=CRITICAL, for_s=10),
         Rule(
             "redis.down",
-            text("Redis is away"),
+            gettext_lazy("Redis is away"),
             "services",
             lost_redis,
             for_s=10,
             severity=CRITICAL,
             needs_database=False,
         ),
-        Rule("audit.unsealed", text("The audit log is not sealed"), "security", unsealed, 120, "s", severity=CRITICAL),
-        Rule("audit.sink", text("A place takes no copies of the audit log's checkpoints"), "security"),
-        Rule("audit.purge", text("The audit log cannot be purged"), "security"),
-        Rule("audit.tampered", text("The audit log was tampered with"), "security", severity=CRITICAL),
+        Rule(
+            "audit.unsealed",
+            gettext_lazy("The audit log is not sealed"),
+            "security",
+            unsealed,
+            120,
+            "s",
+            severity=CRITICAL,
+        ),
+        Rule("audit.sink", gettext_lazy("A place takes no copies of the audit log's checkpoints"), "security"),
+        Rule("audit.purge", gettext_lazy("The audit log cannot be purged"), "security"),
+        Rule("audit.tampered", gettext_lazy("The audit log was tampered with"), "security", severity=CRITICAL),
     ]
 
 
