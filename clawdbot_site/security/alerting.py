@@ -19,7 +19,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from clawdbot_site.security import public_tls
+from clawdbot_site.security import key_ring, public_tls
 from clawdbot_site.security.models.keys import DataKey
 from clawdbot_site.security.models.tokens import SigningKey
 from clawdbot_site.security.outbound import OutboundRefused, check_url, guarded_client
@@ -40,7 +40,7 @@ def register_all() -> None:
     metrics.register_gauge("clawdbot_certificate_days_left", _certificate.days_left_or_nothing)
     senders.register(Kind("webhook", gettext_lazy("Webhook"), _check_webhook, _prepare_webhook))
     register(
-        Rule("keys.age", gettext_lazy("A key is old"), "security", old_keys, 95, gettext_lazy("days")),
+        Rule("keys.age", gettext_lazy("A key is old"), "security", old_keys, 75, gettext_lazy("days")),
         Rule(
             "certificate.expiry",
             gettext_lazy("The certificate ends soon"),
@@ -72,7 +72,8 @@ def old_keys(look: Look) -> Iterator[Breach]:
         if days > look.threshold:
             text = _("The key of the kind %(kind)s is %(days)d days old: rotate it.")
             details = {"command": f"python manage.py {how[kind]}"} if kind in how else {}
-            yield Breach(kind, text % {"kind": kind, "days": days}, days, details=details)
+            severity = "critical" if days >= key_ring.ROTATE_AFTER.days else ""
+            yield Breach(kind, text % {"kind": kind, "days": days}, days, severity, details)
 
 
 # -- certificate --

@@ -18,6 +18,7 @@ from integrations import standing
 from integrations.breaker import breaker_of
 from integrations.errors import PlatformError
 from integrations.registry import adapter_for
+from monitoring.alerting import rules
 from monitoring.alerting.rules import Look
 from monitoring.models import Heartbeat
 from tests import factories
@@ -151,6 +152,10 @@ def test_a_secret_that_was_to_be_rotated_is_told() -> None:
     assert [subject for subject, _ in values(platforms.overdue_secrets(look(history({}))))] == ["Old (Feishu / Lark)"]
 
 
-def test_an_old_key_is_told() -> None:
-    DataKey.objects.filter(purpose="encrypt").update(created_at=timezone.now() - timedelta(days=96))
-    assert values(security.old_keys(look(history({}), 95))) == [("data", "")]
+@pytest.mark.rule("E8")
+@pytest.mark.parametrize(("days", "found"), [(74, []), (76, [("data", "")]), (91, [("data", "critical")])])
+def test_an_old_key_is_told_at_75_days_and_critical_at_90(days: int, found: Any) -> None:
+    DataKey.objects.filter(purpose="encrypt").update(created_at=timezone.now() - timedelta(days=days))
+    rule = rules.find("keys.age")
+    assert rule
+    assert values(security.old_keys(look(history({}), rule.threshold or 0))) == found
