@@ -11,10 +11,11 @@ class BotsConfig(AppConfig):
     verbose_name = _("Bots")
 
     def ready(self) -> None:
-        from bots import chats, checking, doctor, gauges, places
+        from bots import alerting, chats, checking, doctor, gauges, places
 
         gauges.register()
         places.register()
         chats.register()
         checking.register()
         doctor.register()
+        alerting.register_all()

@@ -22,6 +22,7 @@ from bots import listening, workers
 from inference import reporting
 from inference.models import LanguageModel
 from inference.worker import close_all
+from monitoring.rollups import keeping
 
 INFERENCE_THREADS, OTHER_THREADS = 16, 4
 
@@ -59,6 +60,7 @@ class Workers:
         self._beat.start()
         self._connections.start()
         workers.warm_up(_inference_queues())
+        keeping.note(queues=[*_inference_queues(), "delivery", "default"])
         self._reporter = reporting.start(f"embedded@{socket.gethostname()}")
 
     def stop(self) -> None:

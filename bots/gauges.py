@@ -10,6 +10,7 @@ from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Cast, Coalesce
 from django.utils import timezone
 
+from bots import heartbeats
 from bots.models import Message
 from monitoring import metrics
 
@@ -21,6 +22,8 @@ def register() -> None:
     metrics.register_gauge("clawdbot_queue_depth", queue_depth)
     metrics.register_gauge("clawdbot_queue_oldest_seconds", queue_oldest_s)
     metrics.register_gauge("clawdbot_dead_letters", dead_letters)
+    metrics.register_gauge("clawdbot_workers", heartbeats.workers)
+    metrics.register_gauge("clawdbot_scheduler_silent_seconds", heartbeats.scheduler_silent_s)
 
 
 def _waiting() -> dict[str, dict[str, object]]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from uuid import UUID
 
 from celery import shared_task
+from django.utils import timezone
 
 from bots import costs, doorbell, pushes, recording, sweeping, tidying, turns, unfinished
 from bots import workers as workers  # its signal handlers belong to every worker process
 from integrations import quota, secret_change
+from monitoring.rollups import keeping
 
 
 @shared_task(queue="inference")
@@ -27,6 +29,7 @@ def deliver_reply(conversation_id: str) -> None:
 @shared_task(queue="default")
 def sweep() -> None:
     """Ring again for everything that waits and that nobody holds: lost doorbells, dead workers, due retries."""
+    keeping.note(swept_at=timezone.now().isoformat())
     room = doorbell.Room()
     for conversation_id, queue, needs_model in sweeping.questions():
         if room.takes(queue if needs_model else sweeping.DELIVERY):

@@ -22,7 +22,8 @@ from inference import health, reporting
 from inference.errors import InferenceError
 from inference.models import LanguageModel
 from inference.worker import Slot, drain_all, engine_of
-from monitoring import metrics_server
+from monitoring import metrics_server, watching
+from monitoring.rollups import keeping
 
 logger = logging.getLogger(__name__)
 _reporters: list[reporting.Reporter] = []
@@ -52,7 +53,10 @@ def on_start(**_: Any) -> None:
 def on_ready(sender: Any, **_: Any) -> None:
     """A worker process of its own (the embedded ones have no such signal)."""
     gc.freeze()  # what is loaded by now stays: collecting need not look through it (as in asgi.py)
-    warm_up(set(sender.task_consumer.queues and [queue.name for queue in sender.task_consumer.queues]))
+    queues = sorted({queue.name for queue in sender.task_consumer.queues or ()})
+    warm_up(queues)
+    watching.start("worker")
+    keeping.note(queues=queues)
     _reporters.append(reporting.start(str(sender.hostname), give_up))
     if settings.WORKER_METRICS_PORT:
         metrics_server.serve(settings.WORKER_METRICS_PORT)
@@ -67,6 +71,7 @@ def on_stop(**_: Any) -> None:
 def on_end(**_: Any) -> None:
     while _reporters:
         _reporters.pop().stop()
+    watching.end()
 
 
 def drain(is_over: threading.Event) -> None:

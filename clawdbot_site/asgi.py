@@ -18,9 +18,12 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "clawdbot_site.settings.base")
 django.setup(set_prefix=False)
 site = get_asgi_application()
 
+from django.conf import settings
+
 from bots.routing import websocket_urlpatterns
 from bots.webhooks import webhooks
 from clawdbot_site.security.gate import Gate
+from monitoring import watching
 from monitoring.context import Receive, RequestContext, Send
 from monitoring.metrics import HttpMetrics
 
@@ -31,6 +34,8 @@ async def http(scope: MutableMapping[str, Any], receive: Receive, send: Send) ->
 
 websocket = URLRouter(websocket_urlpatterns)  # who is calling, the consumer asks security itself
 application = RequestContext(HttpMetrics(Gate(ProtocolTypeRouter({"http": http, "websocket": websocket}))))
+
+watching.start("embedded" if settings.EMBEDDED else "site")
 
 # What is loaded by now lives as long as the process: the collector need not look through it again and again (p99 of
 # callbacks under load: 200 ms with, 130 ms without).

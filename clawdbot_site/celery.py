@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from celery import Celery
+from celery.signals import beat_init
 from kombu.transport import redis as transport
 from kombu.utils.objects import cached_property
 from redis.exceptions import ConnectionError
@@ -27,6 +28,14 @@ class Channel(transport.Channel):
 
 
 transport.Transport.Channel = Channel
+
+
+@beat_init.connect
+def on_beat(**_: Any) -> None:
+    """The scheduler keeps its minutes as well. Imported only now: settings are there by then."""
+    from monitoring import watching
+
+    watching.start(watching.SCHEDULER)
 
 
 class SiteCelery(Celery):

@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 1.0
 TELL_EVERY_S = 5.0
+SILENT_AFTER = timedelta(seconds=STALE_WORKER_S)
 FORGET_AFTER = timedelta(seconds=10 * STALE_WORKER_S)
 
 
@@ -42,11 +43,18 @@ def register_gauges() -> None:
     metrics.register_gauge("clawdbot_inference_running", lambda: _gauge("running"))
     metrics.register_gauge("clawdbot_inference_waiting", lambda: _gauge("waiting"))
     metrics.register_gauge("clawdbot_model_up", models_up)
+    metrics.register_gauge("clawdbot_model_on_gpu", models_on_gpu)
 
 
 def models_up() -> dict[str, float]:
     checked = LanguageModel.objects.exclude(checked_at=None)
     return {model.name: float(model.is_check_fresh and model.status == LanguageModel.Status.OK) for model in checked}
+
+
+def models_on_gpu() -> dict[str, float]:
+    """Models that a living worker holds on a GPU."""
+    rows = WorkerState.objects.filter(gpu_memory_bytes__gt=0, seen_at__gt=timezone.now() - SILENT_AFTER)
+    return dict.fromkeys(sorted(set(rows.values_list("model__name", flat=True))), 1.0)
 
 
 class Reporter:

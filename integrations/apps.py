@@ -12,8 +12,10 @@ class IntegrationsConfig(AppConfig):
 
     def ready(self) -> None:
         from clawdbot_site.security import key_clock
-        from integrations import quota, secret_change
+        from integrations import alerting, quota, secret_change
         from monitoring import metrics
 
         key_clock.register(secret_change.ages)
         metrics.register_gauge("clawdbot_platform_quota_used", quota.used)
+        metrics.register_gauge("clawdbot_platform_quota_ratio", quota.shares)
+        alerting.register_all()

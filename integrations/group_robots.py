@@ -40,6 +40,11 @@ def notify(robot: GroupRobot, title: str, text: str, *, is_markdown: bool = True
     rows.update(last_error="", last_sent_at=timezone.now())
 
 
+def send(platform: str, robot: RobotAddress, title: str, text: str) -> None:
+    """As ``notify``, without the row: for who has read the address before. Raises PlatformError."""
+    _platform(platform).send(robot, title, text, _http(), is_markdown=True)
+
+
 def checked_address(platform: str, given: str) -> str:
     """What to store of the address that an admin pasted. Raises ValueError with words."""
     known = _platform(platform)

@@ -98,6 +98,13 @@ def _alert(credential: PlatformCredential, state: State) -> None:
     )
 
 
+def shares() -> dict[tuple[str, str], float]:
+    """For clawdbot_platform_quota_ratio: the fullest quota of each app that has one."""
+    rows = PlatformCredential.objects.prefetch_related(with_usage())
+    found = {(row.platform, row.app_id): [state.share for state in states(row) if state.limit] for row in rows}
+    return {app: max(known) for app, known in found.items() if known}
+
+
 def used() -> dict[tuple[str, str], float]:
     """For clawdbot_platform_quota_used: all billed calls of this month, by platform and app ID."""
     rows = PlatformCredential.objects.prefetch_related(with_usage())

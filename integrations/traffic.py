@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from integrations import pacing
+from integrations import pacing, standing
 from integrations.base import Credentials
 from integrations.breaker import Breaker, breaker_of
 from integrations.errors import PlatformError
@@ -76,10 +76,12 @@ class Traffic:
             self._failed(call, error, self._judge(error))
             raise
         self._breaker(call).report()
+        standing.note(self._credentials.id, standing.WORKS)
         self._meter.count(self._credentials.id, call.quota)
 
     def _failed(self, call: Call, error: PlatformError, verdict: Verdict) -> None:
         self._breaker(call).report(str(error) if verdict.is_app_broken else "")
+        standing.note(self._credentials.id, standing.BROKEN if verdict.is_app_broken else standing.WORKS)
         wait_s = min(max(error.retry_after_s or SHORTEST_RETRY_S, 0.0), LONGEST_HOLD_S)
         if verdict.full:
             named = (bucket for bucket in call.buckets if bucket.scope == verdict.full)

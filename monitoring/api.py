@@ -5,9 +5,11 @@ Views name ``required_scopes``; the classes that check them come from the settin
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import django_filters
+from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http.response import HttpResponseBase
@@ -15,13 +17,18 @@ from django_filters.rest_framework import DjangoFilterBackend
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_view
 from rest_framework import serializers, viewsets
+from rest_framework.decorators import action
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
+from rest_framework.response import Response
 from rest_framework.routers import BaseRouter
 
 from monitoring import audit, exports, selecting
-from monitoring.models import Alert, AuditLog
+from monitoring.alerting import handling
+from monitoring.context import current
+from monitoring.models import Alert, AuditLog, Silence
+from monitoring.models.alerts import check_until
 
 
 class AuditedMixin:
@@ -59,8 +66,33 @@ class AuditLogSerializer(serializers.ModelSerializer[AuditLog]):
 class AlertSerializer(serializers.ModelSerializer[Alert]):
     class Meta:
         model = Alert
-        fields = ["id", "rule", "subject", "severity", "summary", "opened_at", "closed_at", "details"]
+        fields = [
+            "id",
+            "rule",
+            "subject",
+            "severity",
+            "summary",
+            "opened_at",
+            "closed_at",
+            "acknowledged_at",
+            "acknowledged_by",
+            "details",
+        ]
         read_only_fields = fields
+
+
+class SilenceSerializer(serializers.ModelSerializer[Silence]):
+    class Meta:
+        model = Silence
+        fields = ["id", "rule", "subject", "until", "reason", "created_by", "created_at"]
+        read_only_fields = ["rule", "subject", "created_by", "created_at"]
+
+    def validate_until(self, until: datetime) -> datetime:
+        try:
+            check_until(until)
+        except ValidationError as problem:
+            raise serializers.ValidationError(problem.messages) from None
+        return until
 
 
 class AuditLogFilter(django_filters.FilterSet):
@@ -156,10 +188,39 @@ class AlertViewSet(viewsets.ReadOnlyModelViewSet[Alert]):
 
     queryset = Alert.objects.all()
     serializer_class = AlertSerializer
-    required_scopes = {"read": "audit:read"}
+    required_scopes = {"read": "audit:read", "write": "bots:write"}
     filter_backends = [DjangoFilterBackend]
     filterset_class = AlertFilter
+    lookup_value_regex = "[0-9a-fA-F-]{32,36}"
     ordering = ("-opened_at", "-id")
+
+    @extend_schema(summary="Say that somebody looks after it", request=None, responses=AlertSerializer)
+    @action(detail=True, methods=["post"])
+    def acknowledge(self, request: Request, pk: str) -> Response:
+        """Nobody is reminded of it any more. A repeat changes nothing."""
+        alert = self.get_object()
+        handling.acknowledge(alert, current_label())
+        alert.refresh_from_db()
+        return Response(AlertSerializer(alert).data)
+
+    @extend_schema(
+        summary="Tell nobody of it until a moment", request=SilenceSerializer, responses={201: SilenceSerializer}
+    )
+    @action(detail=True, methods=["post"])
+    def silence(self, request: Request, pk: str) -> Response:
+        """Of its rule and subject, also when it opens again. Silences are lifted in the admin."""
+        alert = self.get_object()
+        given = SilenceSerializer(data=request.data)
+        given.is_valid(raise_exception=True)
+        with transaction.atomic():
+            row = given.save(rule=alert.rule, subject=alert.subject, created_by=current_label())
+            audit.record_created(row)
+        return Response(SilenceSerializer(row).data, status=201)
+
+
+def current_label() -> str:
+    """Who calls, as the audit log names them."""
+    return current().actor.label[:200]
 
 
 def register(router: BaseRouter) -> None:

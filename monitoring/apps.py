@@ -12,8 +12,10 @@ class MonitoringConfig(AppConfig):
 
     def ready(self) -> None:
         from monitoring import checks, metrics, sealer  # checks registers itself; all need loaded settings
+        from monitoring.alerting import ground as ground_rules
         from monitoring.doctor import ground
 
         assert checks
         metrics.register_gauge("clawdbot_audit_unsealed", sealer.waiting)
         ground.register()
+        ground_rules.register_rules()

@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 GaugeValues = float | Mapping[Any, float] | None
 QUICK_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 SLOW_S: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+FIRST_TOKEN_S: Final = (0.05, 0.1, 0.15, 0.2, *SLOW_S[2:])  # with the bound that is promised for a GPU
 # What the apps above report: name -> (help, labels).
 GAUGES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "clawdbot_queue_oldest_seconds": ("Age of the oldest waiting message.", ("queue",)),
@@ -35,9 +36,22 @@ GAUGES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "clawdbot_dead_letters": ("Messages given up, waiting for a person.", ()),
     "clawdbot_audit_unsealed": ("Audit entries not sealed yet.", ()),
     "clawdbot_key_age_days": ("Age of the oldest key or secret in use.", ("kind",)),
+    "clawdbot_audit_oldest_unsealed_seconds": ("Age of the oldest audit entry that is not sealed yet.", ()),
+    "clawdbot_platform_quota_ratio": ("Used share of the fullest monthly quota.", ("platform", "credential")),
+    "clawdbot_workers": ("Living workers that listen to a queue in use.", ("queue",)),
+    "clawdbot_scheduler_silent_seconds": ("Since the scheduler last had a worker sweep.", ()),
+    "clawdbot_database_up": ("1: the database answers.", ()),
+    "clawdbot_redis_up": ("1: Redis answers.", ()),
+    "clawdbot_clock_skew_seconds": ("How far another clock is ahead of this machine's.", ("clock",)),
+    "clawdbot_machine_cpu_ratio": ("Busy share of all processors, 0 to 1.", ()),
+    "clawdbot_machine_memory_ratio": ("Used share of the memory, 0 to 1.", ()),
+    "clawdbot_disk_free_ratio": ("Free share of the disk below a folder, 0 to 1.", ("path",)),
+    "clawdbot_alerts_open": ("Open alerts.", ("severity",)),
+    "clawdbot_certificate_days_left": ("Days until the certificate of the public address ends.", ()),
     "clawdbot_inference_running": ("Answers that a model writes in this process.", ("model",)),
     "clawdbot_inference_waiting": ("Requests that wait in a model's engine in this process.", ("model",)),
     "clawdbot_model_up": ("1: the model's last check was good; 0: it was not, or is too old.", ("model",)),
+    "clawdbot_model_on_gpu": ("1: a worker holds this model on a GPU.", ("model",)),
     "clawdbot_gpu_utilization_ratio": ("Busy share of the GPU, 0 to 1.", ("gpu",)),
     "clawdbot_gpu_memory_bytes": ("GPU memory in use.", ("gpu",)),
 }
@@ -52,7 +66,7 @@ HTTP_SECONDS = Histogram("clawdbot_http_request_seconds", "Request to end of ans
 MESSAGES = Counter("clawdbot_messages_total", "Settled messages.", ("platform", "bot", "outcome"))
 STAGE_SECONDS = Histogram("clawdbot_stage_seconds", "Time in a stage of a message.", ("stage",), buckets=SLOW_S)
 FIRST_TOKEN_SECONDS = Histogram(
-    "clawdbot_inference_first_token_seconds", "Request to first token.", ("model",), buckets=SLOW_S
+    "clawdbot_inference_first_token_seconds", "Request to first token.", ("model",), buckets=FIRST_TOKEN_S
 )
 TOKENS = Counter("clawdbot_inference_tokens_total", "Tokens read (prompt) and written (completion).", ("model", "kind"))
 BATCH_SIZE = Histogram(
@@ -135,6 +149,15 @@ def register_gauge(name: str, callback: Callable[[], GaugeValues]) -> None:
     if name not in GAUGES:
         raise ValueError(f"{name} is not a gauge of monitoring.metrics.GAUGES.")
     _registered.callbacks[name] = callback
+
+
+def asked(name: str) -> dict[str, float]:
+    """What a gauge stands at now, by its label values with bars between; empty where nobody registered it."""
+    callback = _registered.callbacks.get(name)
+    family = _ask(name, callback) if callback else None
+    if family is None:
+        return {}
+    return {"|".join(sample.labels.values()): float(sample.value) for sample in family.samples}
 
 
 def _ask(name: str, callback: Callable[[], GaugeValues]) -> GaugeMetricFamily | None:

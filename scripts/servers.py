@@ -28,6 +28,7 @@ PACKAGES = {
     "nginx": "nginx-light",
     "logrotate": "logrotate",
     "systemd-analyze": "systemd",
+    "promtool": "prometheus",
 }
 FOLDERS = ["/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/usr/sbin"]
 

@@ -13,16 +13,18 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from bots.admin import figures
+from bots.admin import curves, figures
 from bots.admin.timings import in_words
 from bots.models import Bot, Endpoint, Message
 from inference.models import LanguageModel
 from integrations.models import PlatformCredential
+from monitoring.alerting import unwritten
 from monitoring.models import Alert
 
 Status = Message.Status
 DEMO = "demo"
 CHART_HEIGHT = 100
+MOST_ALERTS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,9 @@ def add_dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, An
     if request.user.has_perm("bots.add_endpoint"):
         context["steps"] = _steps()
     if request.user.has_perm("monitoring.view_alert"):
-        context["open_alerts"] = list(Alert.objects.open()[:5])
+        context["open_alerts"] = list(Alert.objects.open().order_by("severity", "-opened_at")[:MOST_ALERTS])
+        context["open_alerts_more"] = max(0, Alert.objects.open().count() - MOST_ALERTS)
+        context["unwritten_alerts"] = unwritten.found()
     return context
 
 
@@ -120,6 +124,7 @@ def _numbers(now: datetime) -> dict[str, Any]:
         "hour_labels": [f"{hour.begins_at:%H:%M}" for hour in hours[::6]],
         "models": list(LanguageModel.objects.order_by("name")[: figures.MOST_BOTS]),
         "errors": figures.newest_dead_letters(),
+        "curves": curves.curves(now),
     }
 
 

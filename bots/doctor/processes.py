@@ -16,7 +16,7 @@ from django_celery_beat.models import PeriodicTask
 from kombu.exceptions import OperationalError
 
 from bots import gauges
-from inference.models import LanguageModel
+from bots.heartbeats import queues_in_use
 from monitoring.doctor import Finding
 from monitoring.doctor.machine import site_host
 
@@ -59,12 +59,6 @@ def _of_queue(queue: str, count: int) -> Finding:
     return Finding(
         "failed", _("No worker listens to the queue %(queue)s.") % {"queue": queue}, _("Start one: %s") % how
     )
-
-
-def queues_in_use() -> list[str]:
-    """Those of the models of enabled bots, and the product's own."""
-    models = LanguageModel.objects.filter(bots__is_enabled=True)
-    return sorted({*models.values_list("queue", flat=True), "delivery", "default"})
 
 
 def scheduler() -> Iterator[Finding]:

@@ -54,13 +54,16 @@ def long_connections() -> Iterator[Finding]:
 def clocks() -> Iterator[Finding]:
     """Against the database's, and the Date of the platforms in use. Who cannot be reached is another check's matter."""
     yield from database.clock()
+    for host, skew_s in platform_skews().items():
+        yield database.judged(skew_s, host, MOST_SKEW_S)
+
+
+def platform_skews() -> dict[str, float]:
+    """How far the clocks of the platforms in use are ahead of ours, in seconds, by their address."""
     used = PlatformCredential.objects.filter(pk__in=Endpoint.objects.live().values("credential_id"))
     hosts = sorted({row.base_url or _default_base(row) for row in used})
     with guarded_client(timeout=5) as client:
-        for host in hosts:
-            skew_s = _skew_s(client, host)
-            if skew_s is not None:
-                yield database.judged(skew_s, host, MOST_SKEW_S)
+        return {host: skew_s for host in hosts if (skew_s := _skew_s(client, host)) is not None}
 
 
 def _default_base(row: PlatformCredential) -> str:

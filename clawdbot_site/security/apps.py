@@ -16,6 +16,7 @@ class SecurityConfig(AppConfig):
     def ready(self) -> None:
         # Models are there only now.
         from clawdbot_site.security import (
+            alerting,
             authentication,
             checks,
             doctor,
@@ -36,6 +37,7 @@ class SecurityConfig(AppConfig):
         doctor.register()
         audit.on_refusal(suspects.watch.note)
         key_clock.register_own()
+        alerting.register_all()
         # In this order: signing keys are sealed with data keys.
         post_migrate.connect(key_ring.after_migrate, sender=self, dispatch_uid="security.data_keys")
         post_migrate.connect(jwt.after_migrate, sender=self, dispatch_uid="security.signing_keys")

@@ -59,6 +59,10 @@ PERMISSIONS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         "integrations": WRITE,
         "bots": WRITE,
         "monitoring.alert": (*READ, "change"),
+        "monitoring.alertrule": (*READ, "change"),
+        "monitoring.silence": WRITE,
+        "monitoring.alertchannel": WRITE,
+        "monitoring.alertnotice": READ,
         "django_celery_beat": READ,
     },
     Role.SECURITY: {
@@ -68,6 +72,10 @@ PERMISSIONS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         "integrations": READ,
         "inference": READ,
         "monitoring.alert": (*READ, "change"),
+        "monitoring.alertrule": READ,
+        "monitoring.silence": WRITE,
+        "monitoring.alertchannel": READ,
+        "monitoring.alertnotice": READ,
     },
     Role.AUDITOR: {
         "auth.group": READ,
@@ -93,6 +101,10 @@ READ_ONLY_MODELS: Final = frozenset(
         "monitoring.auditkey",
         "monitoring.auditsink",
         "monitoring.auditcursor",
+        "monitoring.alertnotice",
+        "monitoring.heartbeat",
+        "monitoring.leader",
+        "monitoring.rollup",
     }
 )
 SEPARATE_DUTIES: Final = frozenset({Role.OPERATOR.value, Role.SECURITY.value, Role.AUDITOR.value})

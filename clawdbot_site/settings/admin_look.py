@@ -99,6 +99,10 @@ NAVIGATION = [
         "items": [
             _list(_("Usage and costs"), "payments", "bots.modelusage"),
             _list(_("Alerts"), "notifications", "monitoring.alert"),
+            _list(_("Alert rules"), "rule", "monitoring.alertrule"),
+            _list(_("Silences"), "notifications_paused", "monitoring.silence"),
+            _list(_("Alert channels"), "campaign", "monitoring.alertchannel"),
+            _list(_("Alert notices"), "outgoing_mail", "monitoring.alertnotice"),
             _list(_("Audit log"), "history", "monitoring.auditlog"),
             _list(_("Schedules"), "schedule", "django_celery_beat.periodictask"),
             _item(_("API reference"), "menu_book", API_REFERENCE),

@@ -158,6 +158,7 @@ METRICS_ALLOWED_NETWORKS = environment.networks("METRICS_ALLOWED_NETWORKS")
 METRICS_TOKEN = env("METRICS_TOKEN")
 WORKER_METRICS_PORT = env("WORKER_METRICS_PORT")
 PROMETHEUS_EXPORT_MIGRATIONS = False
+WATCH_ITSELF = True  # every process keeps its minutes, one looks at the alert rules (monitoring/watching.py)
 AUDIT_SINKS = env("AUDIT_SINKS") or [f"file:{DATA_DIR / 'audit'}"]
 AUDIT_RETENTION_DAYS = environment.audit_retention_days()
 REST_FRAMEWORK = {
@@ -203,6 +204,8 @@ MODEL_ENDPOINT = environment.base_url("MODEL_ENDPOINT")
 MODEL_API_KEY, MODEL_NAME = env("MODEL_API_KEY"), env("MODEL_NAME")
 MODEL_PATH = env("MODEL_PATH")
 OUTBOUND_PROXY = environment.base_url("OUTBOUND_PROXY")
+EMAIL_URL = env("EMAIL_URL")
+vars().update(environment.email(EMAIL_URL))
 OUTBOUND_ALLOWED_NETWORKS = environment.networks("OUTBOUND_ALLOWED_NETWORKS")
 OUTBOUND_TRUSTED_ORIGINS = [
     f"{part.hostname}:{part.port or (443 if part.scheme == 'https' else 80)}"

@@ -15,7 +15,7 @@ import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
@@ -90,7 +90,7 @@ env = Environment(
     AUDIT_RETENTION_DAYS=(int, 400),
     OUTBOUND_PROXY=(str, ""),
     OUTBOUND_ALLOWED_NETWORKS=(list, []),  # private networks that outgoing calls may reach
-    EMAIL_URL=(str, ""),
+    EMAIL_URL=(str, ""),  # the mail server for alerts, smtp+tls://user:password@host:587/?from=…
     LOG_DIR=(str, ""),
     LOG_ROTATION=(str, "daily"),  # daily: by ourselves; external: by logrotate
     LOG_FORMAT=(str, "console"),  # console or json
@@ -152,6 +152,19 @@ def base_url(name: str) -> str:
     if url and (urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname):
         raise ImproperlyConfigured(f"{name}: {url!r} is no address. Write it like https://host/path.")
     return url
+
+
+def email(url: str) -> dict[str, Any]:
+    """Django's settings of the mail server, without any where no address is given. ``?from=`` names the sender."""
+    if not url:
+        return {}
+    plain, _mark, query = url.partition("?")
+    schemes = ("smtp", "smtps", "smtp+tls", "smtp+ssl", "consolemail", "filemail", "memorymail")
+    if urlsplit(plain).scheme not in schemes:
+        raise ImproperlyConfigured("EMAIL_URL: write it like smtp+tls://user:password@host:587/?from=bots@example.com")
+    config = dict(environ.Env.email_url_config(plain))
+    sender = dict(parse_qsl(query)).get("from") or config.get("EMAIL_HOST_USER") or "clawdbot@localhost"
+    return {**config, "DEFAULT_FROM_EMAIL": sender, "SERVER_EMAIL": sender, "EMAIL_TIMEOUT": 10}
 
 
 def secret(name: str, file_name: str, make: Callable[[], str]) -> str:

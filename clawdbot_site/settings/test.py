@@ -9,6 +9,7 @@ os.environ.setdefault("CLAWDBOT_DATA_DIR", ".pytest_cache/clawdbot-var")
 from clawdbot_site.settings.base import *  # noqa: F403  (the line above must come first)
 
 STATIC_ROOT.mkdir(parents=True, exist_ok=True)  # noqa: F405  (WhiteNoise warns about a missing one)
+WATCH_ITSELF = False
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},

@@ -75,7 +75,7 @@ class AuditedModelAdmin(WithHistory):
 class ReadOnlyModelAdmin(WithHistory):
     """For logs: who has the view permission reads, nobody adds, changes or deletes."""
 
-    actions = None
+    actions: tuple[str, ...] | None = None
     list_display_links: tuple[str, ...] | None = None
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:

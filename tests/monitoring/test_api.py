@@ -186,7 +186,7 @@ def test_a_list_takes_as_many_queries_when_there_are_more_rows(rest, resource):
 
 def test_views_name_their_scope():
     assert api.AuditLogViewSet.required_scopes == {"read": "audit:read"}
-    assert api.AlertViewSet.required_scopes == {"read": "audit:read"}
+    assert api.AlertViewSet.required_scopes == {"read": "audit:read", "write": "bots:write"}
 
 
 def test_the_schema_describes_the_log_and_its_downloads(db):

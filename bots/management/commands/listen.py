@@ -15,7 +15,7 @@ from django.core.management.base import BaseCommand, CommandError
 from bots.listening import Supervisor
 from clawdbot_site.security import key_ring
 from integrations import quota_meter
-from monitoring import audit, metrics_server
+from monitoring import audit, metrics_server, watching
 
 
 class Command(BaseCommand):
@@ -32,9 +32,11 @@ class Command(BaseCommand):
         key_ring.open_at_start()
         if settings.WORKER_METRICS_PORT:
             metrics_server.serve(settings.WORKER_METRICS_PORT)
+        watching.start("listener")
         asyncio.new_event_loop().run_until_complete(self._listen())
         audit.write_overdue(everything=True)
         quota_meter.meter().flush_safely()
+        watching.end()
         sys.stdout.flush()
         os._exit(0)  # a call that hangs in a thread would hold the exit up
 

@@ -20,7 +20,7 @@ from django.db import OperationalError, connection
 from bots import embedded, seed, serving
 from clawdbot_site.security import key_ring
 from integrations import quota_meter
-from monitoring import audit
+from monitoring import audit, watching
 
 
 class Command(BaseCommand):
@@ -48,6 +48,7 @@ class Command(BaseCommand):
         if lock:
             lock.close()
         quota_meter.meter().flush_safely()
+        watching.end()
         sys.stdout.flush()
         os._exit(0)  # daemon threads of libraries would hold the exit up for seconds
 

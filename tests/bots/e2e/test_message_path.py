@@ -14,6 +14,7 @@ from subprocess import Popen
 
 import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from websockets.sync.client import ClientConnection, connect
 
 from bench.processes import running, tree
@@ -21,7 +22,7 @@ from integrations.feishu.crypto import encrypt, event_signature
 from tests.bots.documents import samples
 from tests.integrations.feishu.fake_feishu import FakeFeishu
 from tests.servers.model_service import ModelService, Script
-from tests.servers.site import ROOT, Site, create, random_name, until
+from tests.servers.site import ROOT, Site, create, free_port, random_name, until
 
 
 class Talk:
@@ -254,6 +255,70 @@ def test_it_answers_without_torch_and_its_workers_tell_what_they_do(site: Site, 
     assert workers[0]["memory_bytes"] > 20 << 20
     pids = [stat.pid for process in site.processes for stat in tree([process.pid], running())]
     assert [pid for pid in pids if "libtorch" in Path(f"/proc/{pid}/maps").read_text()] == []
+
+
+CONTRACT = {
+    "clawdbot_webhook_seconds_count": {"platform", "outcome"},
+    "clawdbot_http_requests_total": {"route", "method", "status"},
+    "clawdbot_http_request_seconds_count": {"route"},
+    "clawdbot_messages_total": {"platform", "bot", "outcome"},
+    "clawdbot_stage_seconds_count": {"stage"},
+    "clawdbot_inference_first_token_seconds_count": {"model"},
+    "clawdbot_inference_tokens_total": {"model", "kind"},
+    "clawdbot_inference_batch_size_count": {"model"},
+    "clawdbot_queue_oldest_seconds": {"queue"},
+    "clawdbot_queue_depth": {"queue"},
+    "clawdbot_platform_calls_total": {"platform", "call", "outcome"},
+    "clawdbot_platform_quota_used": {"platform", "credential"},
+    "clawdbot_dead_letters": set(),
+    "clawdbot_audit_unsealed": set(),
+    "clawdbot_key_age_days": {"kind"},
+    "process_cpu_seconds_total": set(),
+    "process_resident_memory_bytes": set(),
+}
+
+
+def test_every_metric_of_the_contract_is_told_with_its_labels(site: Site, feishu: FakeFeishu, service: ModelService):
+    """By the site and, in the production shape, by a worker on WORKER_METRICS_PORT."""
+    service.script(Script(["a ", "slow ", "answer"], piece_s=0.6))  # so long that its batch is looked at
+    talk, addresses = Talk(site, feishu, reply_mode="text"), [site.url]
+    if "REDIS_URL" in site.env:
+        addresses.append(f"http://127.0.0.1:{(port := free_port())}")
+        site.env["WORKER_METRICS_PORT"] = str(port)
+        worker = ("-m", "celery", "-A", "clawdbot_site", "worker", "-P", "threads", "-c", "2")
+        site.spawn(*worker, "-Q", "inference,delivery,default", "-n", "metrics@%h")
+        del site.env["WORKER_METRICS_PORT"]
+        until(lambda: _answers(addresses[1]), "the worker tells no metrics", 60)
+    said = 0
+    while (missing := CONTRACT.keys() - _told(addresses).keys()) and said < 12:
+        said += 1
+        talk.say("Hello")
+        until(lambda: len(talk.texts()) >= said, f"no answer; missing: {missing}")  # noqa: B023  (asked at once)
+    told = _told(addresses)
+    service.script(Script())
+    if "REDIS_URL" in site.env:
+        extra = site.processes.pop()
+        extra.kill()
+        extra.wait(10)
+
+    assert {name: told.get(name) for name in CONTRACT} == CONTRACT
+
+
+def _answers(address: str) -> bool:
+    try:
+        return httpx.get(f"{address}/metrics", trust_env=False).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def _told(addresses: list[str]) -> dict[str, set[str]]:
+    """Names of series -> names of their labels."""
+    found: dict[str, set[str]] = {}
+    for address in addresses:
+        text = httpx.get(f"{address}/metrics", trust_env=False, timeout=10).text
+        for family in text_string_to_metric_families(text):
+            found |= {sample.name: set(sample.labels) - {"le"} for sample in family.samples}
+    return found
 
 
 def test_a_worker_told_to_stop_ends_its_answer_first(site: Site, service: ModelService):

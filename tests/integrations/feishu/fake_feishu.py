@@ -100,6 +100,7 @@ class FakeFeishu:
         self.reactions: dict[str, tuple[str, str]] = {}
         self.expires_in_s = 7200
         self.token_takes_s = self.reaction_takes_s = 0.0
+        self.clock_ahead_s = 0.0
         self._uuids: dict[str, str] = {}
         self._faults: deque[tuple[str, Fault]] = deque()
         self._lock = threading.RLock()
@@ -339,6 +340,10 @@ def _handler(fake: FakeFeishu) -> type[BaseHTTPRequestHandler]:
             lines = [f"HTTP/1.1 {answer.status} X", f"Content-Length: {len(content)}", f"Content-Type: {kind}"]
             lines += [f"{name}: {value}" for name, value in answer.headers]
             self.wfile.write("\r\n".join([*lines, "", ""]).encode() + content)
+
+        def date_time_string(self, timestamp: float | None = None) -> str:
+            """Of the answer to HEAD, which this Feishu knows as little as the real one."""
+            return super().date_time_string((timestamp or time.time()) + fake.clock_ahead_s)
 
         do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = serve
 
