@@ -13,7 +13,7 @@ from django.db import DatabaseError, connection
 from django.utils import timezone
 
 from clawdbot_site.settings import env as environment
-from monitoring import audit, folders, retention, sealer, signing, sinks, triggers, verifier, verifying
+from monitoring import audit, entries, folders, retention, sealer, signing, sinks, triggers, verifier, verifying
 from monitoring.models import Alert, AuditCheckpoint, AuditLog, AuditSeal
 
 pytestmark = pytest.mark.django_db
@@ -75,6 +75,29 @@ def test_a_second_purge_goes_on_from_the_first():
     report = verifying.verify()
     assert report.is_good, report
     assert AuditSeal.objects.order_by("sequence").first().sequence == 7  # type: ignore[union-attr]
+
+
+@pytest.mark.rule("U6", "U9")
+def test_a_row_put_back_among_the_purged_ones_is_named():
+    """Its seal bears the hash that the purge signed, so that the chain behind it fits."""
+    write(4, age_days=500)
+    write(2, age_days=1)
+    done = retention.purge_if_due()
+    assert done
+    finish()
+    forged, columns = "01900000-0000-7000-8000-000000000001", ", ".join([*verifier.COLUMNS[1:], "mark"])
+    with triggers.lifted(connection), connection.cursor() as cursor:
+        copied = (
+            f"INSERT INTO monitoring_auditlog (id, {columns}) SELECT %s, {columns} FROM monitoring_auditlog LIMIT 1"
+        )
+        cursor.execute(copied, [entries.database_id(forged)])
+        sealed = "INSERT INTO monitoring_auditseal (sequence, entry_id, state, hash, mark) VALUES (%s, %s, 0, %s, 'x')"
+        cursor.execute(sealed, [done.through, entries.database_id(forged), done.hash])
+        cursor.execute("DELETE FROM monitoring_auditwaiting")
+
+    bad = verifying.verify().first_bad
+    assert bad
+    assert (bad.sequence, bad.entry_id) == (done.through, forged)
 
 
 def test_nothing_leaves_when_nothing_is_old():

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from monitoring import audit, entries, folders, sealer, signing, sinks, triggers, verifier, verifying
+from monitoring import audit, entries, folders, links, sealer, signing, sinks, triggers, verifier, verifying
 from monitoring.models import Alert, AuditCheckpoint, AuditLog, AuditSeal, AuditWaiting
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.rule("U6")]
 LOG, SEALS, CHECKPOINTS = triggers.TABLES
 QUEUE = triggers.QUEUE_TABLE
+on_sqlite = pytest.mark.skipif("connection.vendor != 'sqlite'")
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +52,7 @@ def key(entry_id: str) -> Any:
 
 def chain_anew(first: int) -> None:
     """What an attacker who read our source does after a change: new hashes from there on, and matching checkpoints."""
-    rows = list(verifying.chain())
+    rows = list(links.chain())
     previous = rows[first - 2][3] if first > 1 else verifier.GENESIS
     with owner() as run:
         for sequence, entry_id, state, _stored, _mark, entry in rows[first - 1 :]:
@@ -181,6 +182,28 @@ def test_an_inserted_row_is_named_when_the_chain_was_opened_for_it():
     chain_anew(3)
 
     assert found() == (3, OTHER)
+
+
+def test_an_inserted_row_is_named_when_its_seal_stands_before_the_first():
+    ids = write(3)
+    with owner() as run:
+        insert(run, OTHER, ids[2])
+        run(f"DELETE FROM {QUEUE}")
+        run(f"INSERT INTO {SEALS} (sequence, entry_id, state, hash, mark) VALUES (-7, %s, 0, '', 'x')", key(OTHER))
+
+    assert not verifying.verify().is_good
+
+
+@on_sqlite
+@pytest.mark.parametrize(("column", "value"), [("changes", "no JSON"), ("changes", "[" * 5000), ("reason", b"\xff")])
+def test_a_row_is_named_when_it_holds_what_no_entry_can_hold(column, value):
+    ids = write(3)
+    with owner() as run:
+        run("PRAGMA ignore_check_constraints=ON")
+        run(f"UPDATE {LOG} SET {column} = %s WHERE id = %s", value, key(ids[1]))
+        run("PRAGMA ignore_check_constraints=OFF")
+
+    assert found() == (2, ids[1])
 
 
 def test_exchanged_rows_are_named():
