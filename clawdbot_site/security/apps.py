@@ -17,11 +17,12 @@ class SecurityConfig(AppConfig):
         # Models are there only now.
         from clawdbot_site.security import authentication, checks, doctor, gate, jwt, key_ring, outbound, roles
         from clawdbot_site.security.models import IPRule, User
-        from monitoring import sinks, vault
+        from monitoring import outgoing, sinks, vault
 
         checks.register()
         vault.register(key_ring)
         sinks.register_post(outbound.post_json)
+        outgoing.register(outbound.post_json)
         doctor.register()
         # In this order: signing keys are sealed with data keys.
         post_migrate.connect(key_ring.after_migrate, sender=self, dispatch_uid="security.data_keys")
