@@ -43,6 +43,7 @@ def finish() -> None:
     sinks.copy_all()
 
 
+@pytest.mark.rule("U9")
 def test_old_entries_leave_and_the_rest_verifies():
     write(7, age_days=500)
     write(4, age_days=10)
@@ -63,6 +64,7 @@ def test_old_entries_leave_and_the_rest_verifies():
     assert triggers.all_missing(connection) == []
 
 
+@pytest.mark.rule("U9")
 def test_a_second_purge_goes_on_from_the_first():
     write(3, age_days=500)
     write(3, age_days=450)
@@ -176,6 +178,7 @@ def test_a_purge_that_the_database_refuses_becomes_an_alert(monkeypatch):
     assert "DATABASE_OWNER_URL" in alert.summary
 
 
+@pytest.mark.rule("U9")
 def test_a_retention_below_the_floor_stops_the_start(monkeypatch):
     monkeypatch.setenv("AUDIT_RETENTION_DAYS", "179")
 

@@ -327,6 +327,7 @@ def test_another_key_cannot_take_over_when_its_row_was_exchanged():
         verifying.verify(fingerprint="11" * 32)
 
 
+@pytest.mark.rule("U5")
 def test_a_late_entry_is_sealed_too():
     """Its id is older than what was sealed before it was committed."""
     audit.record("bot.created", target_label="late")
@@ -356,6 +357,7 @@ def run_verifier(folder: Path, *more: str, fingerprint: str = "") -> tuple[int, 
 
 
 @pytest.mark.parametrize("form", ["jsonl", "csv"])
+@pytest.mark.rule("U7")
 def test_an_export_proves_itself_without_the_product(tmp_path, form):
     audit.record("bot.created", target_label="=1+1\n\u202e\x7f", changes={"text": "名字 \x85 =2"})
     write(3)
@@ -366,6 +368,7 @@ def test_an_export_proves_itself_without_the_product(tmp_path, form):
     assert (code, said.partition(" entries")[0]) == (0, "OK: 4")
 
 
+@pytest.mark.rule("U7")
 def test_an_export_is_refused_when_the_fingerprint_is_another(tmp_path):
     write(3)
     folders.write(tmp_path / "export", "jsonl")
@@ -389,6 +392,7 @@ def test_an_edited_export_names_the_row(tmp_path):
     assert f"first bad row: sequence 2 {ids[1]}" in said
 
 
+@pytest.mark.rule("U7")
 def test_an_export_of_a_cut_log_is_found_by_copies_from_elsewhere(tmp_path, copies):
     ids = write(3)
     ids = write(3)
