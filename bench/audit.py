@@ -131,7 +131,7 @@ def _markdown(command: str, taken_at: str, facts: dict[str, str], found: dict[st
             "# The audit log: what it costs\n",
             f"Made by `{command}` on {taken_at}; do not edit. Raw figures: [{NAME}.json]({NAME}.json).\n",
             "A change is the update of one row in a transaction of its own, with and without its entry, in turn; the",
-            "cost is the difference of the medians. Sealing and verifying are of one process, over "
+            "cost is the difference of the medians. Sealing is of one process, verifying of one a core, over "
             f"{size['rows']:,.0f} entries that were written in batches.\n",
             table(("target", "wanted", "found", ""), verdicts),
             table(("database", *COLUMNS.values()), rows),

@@ -19,7 +19,7 @@ from django.contrib.auth.models import Group
 from django.core.management import call_command
 from django.db import transaction
 
-from monitoring import audit, sealer, verifying
+from monitoring import audit, sealer, side_by_side, verifying
 from monitoring.context import Actor, bind
 from monitoring.models import AuditLog
 
@@ -39,7 +39,7 @@ def main(rows: int, changes: int) -> None:
     figures["seal_cpu_us"] = (time.process_time() - began_s) / waiting * 1e6
     sealer.sign()
     began_s = time.process_time()
-    report = verifying.verify()
+    report = verifying.verify(processes=side_by_side.processors())
     assert report.is_good, report
     figures["verify_rows_per_s"] = report.rate
     figures["verify_cpu_us"] = (time.process_time() - began_s) / report.rows * 1e6

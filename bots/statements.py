@@ -14,14 +14,9 @@ from typing import Any
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.models import Model
 
+from monitoring.statements import insert, quoted
 
-def insert(row: Model) -> None:
-    """As ``row.save(force_insert=True)``, without signals and without reading back a key. Raises IntegrityError."""
-    database = connections[DEFAULT_DB_ALIAS]
-    values = [field.get_db_prep_save(field.pre_save(row, add=True), database) for field in _fields(type(row))]
-    with database.cursor() as cursor:
-        cursor.execute(_insert_sql(type(row)), values)
-    row._state.adding, row._state.db = False, DEFAULT_DB_ALIAS
+__all__ = ["insert", "update"]
 
 
 def update(model: type[Model], changed: Mapping[str, Any], where: Mapping[str, Any]) -> int:
@@ -38,28 +33,11 @@ def update(model: type[Model], changed: Mapping[str, Any], where: Mapping[str, A
 
 
 @cache
-def _fields(model: type[Model]) -> list[Any]:
-    fields = [field for field in model._meta.concrete_fields if not field.generated]
-    return [field for field in fields if field.get_internal_type() != "BigAutoField"]
-
-
-@cache
-def _insert_sql(model: type[Model]) -> str:
-    names = ", ".join(_quoted(field.column) for field in _fields(model))
-    marks = ", ".join(["%s"] * len(_fields(model)))
-    return " ".join(["INSERT INTO", _quoted(model._meta.db_table), f"({names}) VALUES ({marks})"])
-
-
-@cache
 def _update_sql(model: type[Model], changed: tuple[str, ...], where: tuple[tuple[str, int], ...]) -> str:
     given = ", ".join(f"{_column(model, name)} = %s" for name in changed)
     needed = " AND ".join(f"{_column(model, name)} IN ({', '.join(['%s'] * size)})" for name, size in where)
-    return " ".join(["UPDATE", _quoted(model._meta.db_table), "SET", given, "WHERE", needed])
+    return " ".join(["UPDATE", quoted(model._meta.db_table), "SET", given, "WHERE", needed])
 
 
 def _column(model: type[Model], name: str) -> str:
-    return _quoted(str(model._meta.get_field(name).column))  # type: ignore[union-attr]  # no relation without a column
-
-
-def _quoted(name: str) -> str:
-    return str(connections[DEFAULT_DB_ALIAS].ops.quote_name(name))
+    return quoted(str(model._meta.get_field(name).column))  # type: ignore[union-attr]  # no relation without a column

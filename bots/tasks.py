@@ -54,7 +54,6 @@ def review_quotas() -> None:
 @shared_task(queue="default")
 def retire_secrets() -> None:
     """Retire old secrets of apps whose new ones are proved and whose time is up."""
-    connections.freshen()
     secret_change.retire_due()
 
 

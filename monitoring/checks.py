@@ -7,7 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
 
-from monitoring import sinks
+from monitoring import receivers, sinks
 from monitoring.client_ip import parse_network
 
 SHORTEST_TOKEN = 16  # characters
@@ -38,4 +38,15 @@ def check_audit_sinks(**kwargs: Any) -> list[CheckMessage]:
             sinks.parse(text)
         except ValueError as error:
             errors.append(Error(f"AUDIT_SINKS: {error}", id="monitoring.E003"))
+    return errors
+
+
+@register
+def check_audit_receivers(**kwargs: Any) -> list[CheckMessage]:
+    errors: list[CheckMessage] = []
+    for text in settings.AUDIT_FORWARD_TO:
+        try:
+            receivers.parse(text)
+        except ValueError as error:
+            errors.append(Error(f"AUDIT_FORWARD_TO: {error}", id="monitoring.E004"))
     return errors

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from monitoring import audit, entries, exports, sealer, signing, sinks, verifier, verifying
+from monitoring import audit, entries, exports, links, sealer, signing, sinks, verifier
 from monitoring.models import AuditCheckpoint, AuditLog, AuditSeal
 from monitoring.text import json_text
 
@@ -72,7 +72,7 @@ def write(folder: Path, form: str) -> Written:
 
 def rows() -> Iterator[dict[str, Any]]:
     """Seals with their entries (None: gone), in the chain's order."""
-    for sequence, entry_id, state, stored, _mark, entry in verifying.chain():
+    for sequence, entry_id, state, stored, _mark, entry in links.chain():
         found = dict(zip(verifier.SEALED, entry, strict=True)) if entry is not None else None
         yield {"sequence": sequence, "entry_id": entry_id, "state": state, "hash": stored, "entry": found}
 

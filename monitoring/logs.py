@@ -14,6 +14,7 @@ from typing import Any, Final
 from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 
+from monitoring import receivers
 from monitoring.context import current
 from monitoring.redaction import redact, redact_value
 from monitoring.text import printable
@@ -85,10 +86,13 @@ class RedactingJsonFormatter(JsonFormatter):
         return redact(stack_info)
 
 
-def config(format: str, level: str, directory: str | None, rotation: str = "daily") -> dict[str, Any]:
+def config(
+    format: str, level: str, directory: str | None, rotation: str = "daily", forward_to: str = ""
+) -> dict[str, Any]:
     """Return LOGGING. ``format`` is ``console`` or ``json``; with a directory, files besides standard output.
 
-    ``rotation``: ``daily`` by ourselves, or ``external`` by logrotate. Raises ValueError on an unknown word.
+    ``rotation``: ``daily`` by ourselves, or ``external`` by logrotate. ``forward_to``: a central receiver, which always
+    gets JSON. Raises ValueError on an unknown word.
     """
     if format not in ("console", "json") or level.upper() not in LEVELS:
         raise ValueError(f"LOG_FORMAT is console or json, LOG_LEVEL one of {', '.join(LEVELS)}.")
@@ -99,6 +103,10 @@ def config(format: str, level: str, directory: str | None, rotation: str = "dail
         handlers["file"] = {"class": FILES[rotation], "directory": directory}
     for handler in handlers.values():
         handler["formatter"] = format
+    if forward_to:
+        receivers.parse(forward_to)
+        forwarding = {"class": "monitoring.log_forwarding.ForwardingHandler", "receiver": forward_to}
+        handlers["forwarding"] = {**forwarding, "formatter": "json"}
     return {
         "version": 1,
         "disable_existing_loggers": False,

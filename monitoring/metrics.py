@@ -76,6 +76,7 @@ BATCH_SIZE = Histogram(
     buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256),
 )
 FALLBACKS = Counter("clawdbot_inference_fallbacks_total", "Answers left to another model.", ("model",))
+LOG_LINES_DROPPED = Counter("clawdbot_log_lines_dropped_total", "Log lines that the central receiver never got.")
 PLATFORM_CALLS = Counter("clawdbot_platform_calls_total", "Calls to a platform.", ("platform", "call", "outcome"))
 
 
@@ -112,6 +113,10 @@ def fallback(model: str) -> None:
 
 def platform_call(platform: str, call: str, outcome: str) -> None:
     PLATFORM_CALLS.labels(platform, call, outcome).inc()
+
+
+def log_lines_dropped(number: int) -> None:
+    LOG_LINES_DROPPED.inc(number)
 
 
 def http_request(route: str, method: str, status: int, duration_s: float) -> None:

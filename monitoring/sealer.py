@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 import logging
 import time
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any, Final
 
@@ -18,7 +19,6 @@ from django.utils import timezone
 from monitoring import entries, marks, signing, verifier
 from monitoring.alerts import open_alert
 from monitoring.models import AuditCheckpoint, AuditSeal, AuditWaiting
-from monitoring.triggers import AUDIT_TABLE
 
 logger = logging.getLogger(__name__)
 
@@ -128,17 +128,19 @@ def _seal_batch() -> int:
 
 def _waiting(most: int) -> list[Waits]:
     """The first entries of the queue in the order of their ids."""
-    queue, log = AuditWaiting._meta.db_table, AUDIT_TABLE
+    queue = AuditWaiting._meta.db_table
+    entry_id = "w.entry_id::text" if connection.vendor == "postgresql" else "w.entry_id"
     sql = (
-        f"SELECT w.entry_id, {entries.columns('a')}"  # noqa: S608  (our own names)
+        f"SELECT {entry_id}, {entries.columns('a')}"  # noqa: S608  (our own names)
         f" FROM (SELECT entry_id FROM {queue} ORDER BY entry_id LIMIT {most}) w"
-        f" LEFT JOIN {log} a ON a.id = w.entry_id ORDER BY w.entry_id"
+        f" {entries.joined('a', 'w.entry_id')} ORDER BY w.entry_id"
     )
     with connection.cursor() as cursor:
         cursor.execute(sql)
         rows = cursor.fetchall()
     read = entries.reader()
-    return [(entries.uuid_text(row[0]), None if row[1] is None else read(row[1:])) for row in rows]
+    found = ((row[0], None if row[1] is None else read(row[1:])) for row in rows)
+    return [(entries.uuid_text(pk) if entry is None else entry[0], entry) for pk, entry in found]
 
 
 def _seals(waits: list[Waits], sequence: int, previous: str) -> list[Seal]:
@@ -158,10 +160,12 @@ def _judge(found: list[Any] | None, key: bytes, takes_unmarked: bool) -> tuple[i
     if found is None:
         return int(State.MISSING), verifier.GENESIS
     *values, mark = found
+    form = verifier.canonical(values)
     state = State.GENUINE
-    if not hmac.compare_digest(mark, marks.mark(key, verifier.canonical(values))):
+    if not hmac.compare_digest(str(mark).encode(), marks.mark(key, form).encode()):
         state = State.UNMARKED if takes_unmarked and not mark else State.FOREIGN
-    return int(state), verifier.digest_of(found)
+    # The mark is the last of what the digest covers: put behind the rest, which is not written a second time.
+    return int(state), verifier.digest_of_bytes(b"%b,%b" % (form[:-1], verifier.canonical([mark])[1:]))
 
 
 def _insert(seals: list[Seal]) -> None:
@@ -169,18 +173,22 @@ def _insert(seals: list[Seal]) -> None:
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":  # five parameters instead of thousands
             arrays = "unnest(%s::bigint[], %s::uuid[], %s::smallint[], %s::text[], %s::text[])"
-            cursor.execute(
-                " ".join(["INSERT INTO", into, "SELECT * FROM", arrays]), list(map(list, zip(*seals, strict=True)))
-            )
+            columns = [_array(column) for column in zip(*seals, strict=True)]
+            cursor.execute(" ".join(["INSERT INTO", into, "SELECT * FROM", arrays]), columns)
         else:
             rows = [(sequence, entries.database_id(pk), *rest) for sequence, pk, *rest in seals]
             cursor.executemany(" ".join(["INSERT INTO", into, "VALUES (%s, %s, %s, %s, %s)"]), rows)
 
 
+def _array(values: Iterable[int | str]) -> str:
+    """PostgreSQL's notation, of numbers and hex digits: nothing in them needs quotes."""
+    return "{" + ",".join(map(str, values)) + "}"
+
+
 def _unqueue(ids: list[str]) -> None:
     """On SQLite nobody can have come between; on PostgreSQL an older one may have, and waits."""
     where = "= ANY(%s::uuid[])" if connection.vendor == "postgresql" else "<= %s"
-    taken = ids if connection.vendor == "postgresql" else entries.database_id(ids[-1])
+    taken = _array(ids) if connection.vendor == "postgresql" else entries.database_id(ids[-1])
     with connection.cursor() as cursor:
         cursor.execute(" ".join(["DELETE FROM", AuditWaiting._meta.db_table, "WHERE entry_id", where]), [taken])
 

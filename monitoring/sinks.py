@@ -157,6 +157,14 @@ def key_text() -> str:
 
 
 def complaints() -> list[str]:
+    """Sinks that fail or lag, in words, and whether all of them are on this machine."""
+    found = troubles()
+    if not any(isinstance(sink, HttpsSink | SyslogSink) for sink in configured()):
+        found.append(_("All copies lie on this machine: name a sink on another host in AUDIT_SINKS."))
+    return found
+
+
+def troubles() -> list[str]:
     """Sinks that fail or lag, in words."""
     newest = AuditCheckpoint.objects.values_list("number", flat=True).first() or 0
     states = {state.name: state for state in AuditSink.objects.all()}
@@ -169,8 +177,6 @@ def complaints() -> list[str]:
             found.append(text % {"sink": sink.name, "since": since, "error": state.error})
         elif newest and (state is None or state.copied_through == 0):
             found.append(_("%(sink)s has no copy yet.") % {"sink": sink.name})
-    if not any(isinstance(sink, HttpsSink | SyslogSink) for sink in configured()):
-        found.append(_("All copies lie on this machine: name a sink on another host in AUDIT_SINKS."))
     return found
 
 

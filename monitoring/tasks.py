@@ -5,7 +5,7 @@ from __future__ import annotations
 from celery import shared_task
 from django.db import close_old_connections
 
-from monitoring import retention, sealer, sinks
+from monitoring import audit_forwarding, retention, sealer, sinks
 
 
 @shared_task(queue="default")
@@ -20,6 +20,13 @@ def copy_checkpoints() -> None:
     """Give the sinks what they lack. Apart from sealing: a slow sink must not hold it up."""
     close_old_connections()
     sinks.copy_all()
+
+
+@shared_task(queue="default")
+def forward_audit() -> None:
+    """Give the central receivers the entries that they lack."""
+    close_old_connections()
+    audit_forwarding.forward_all()
 
 
 @shared_task(queue="default")

@@ -9,25 +9,23 @@ from __future__ import annotations
 import hmac
 import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final, Literal
 
 from django.db import connection
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from monitoring import audit, entries, grants, marks, retention, signing, sinks, triggers, verifier
+from monitoring import audit, entries, grants, marks, retention, side_by_side, signing, sinks, triggers, verifier
+from monitoring.links import BEGINNING, CHUNK, chain
 from monitoring.models import AuditCheckpoint, AuditLog, AuditSeal, AuditWaiting
 from monitoring.verifier import Checkpoints, Lineage, Problem, Walk
 
-CHUNK: Final = 1_000  # more would not stay in the processor's cache
 GRACE: Final = timedelta(seconds=60)  # so long an entry may wait for its seal
 MOST_NAMED: Final = 20
 Copy = dict[str, str]
-Link = tuple[int, str, int, str, str, list[Any] | None]  # sequence, entry id, state, hash, mark, entry
-SEAL_COLUMNS: Final = 5
 REWRITTEN: Final = "the chain was written anew from here on"
 
 
@@ -62,18 +60,26 @@ class WrongKey(Exception):
 
 
 def verify(
-    *, fingerprint: str = "", copies: Iterable[tuple[str, Iterable[Copy]]] = (), budget_s: float | None = None
+    *,
+    fingerprint: str = "",
+    copies: Iterable[tuple[str, Iterable[Copy]]] = (),
+    budget_s: float | None = None,
+    processes: int = 1,
 ) -> Report:
-    """Check everything; with ``budget_s`` as much as fits. Raises WrongKey."""
+    """Check everything; with ``budget_s`` as much as fits. Raises WrongKey.
+
+    With several ``processes`` a long log is done sooner. They are forked: not for a process that has threads.
+    """
     began = time.monotonic()
-    report = _verify(fingerprint, list(copies), began + budget_s if budget_s else None)
+    given = (fingerprint, list(copies), began + budget_s if budget_s else None, processes)
+    report = _verify(*given)
     if report.first_bad and 0 < report.first_bad.sequence <= retention.last_purge().get("purged_through", 0):
-        report = _verify(fingerprint, list(copies), began + budget_s if budget_s else None)  # a purge came between
+        report = _verify(*given)  # a purge came between
     report.took_s = time.monotonic() - began
     return report
 
 
-def _verify(fingerprint: str, copies: list[tuple[str, Iterable[Copy]]], end: float | None) -> Report:
+def _verify(fingerprint: str, copies: list[tuple[str, Iterable[Copy]]], end: float | None, processes: int) -> Report:
     key = signing.signer()
     lineage, forged = _lineage(key)
     if fingerprint and not lineage.has(fingerprint):
@@ -81,7 +87,7 @@ def _verify(fingerprint: str, copies: list[tuple[str, Iterable[Copy]]], end: flo
     report = Report(key.fingerprint, problems=forged)
     checkpoints = _checkpoints(lineage, copies, report)
     walk = Walk(checkpoints)
-    report.is_complete = _walk(walk, report, end)
+    report.is_complete = _walk(walk, report, end, processes)
     if report.is_complete and walk.first_bad is None:
         walk.end()
     if walk.first_bad:
@@ -139,20 +145,33 @@ def _compare_numbers(checkpoints: Checkpoints, report: Report) -> None:
 # -- the chain --
 
 
-def _walk(walk: Walk, report: Report, end: float | None) -> bool:
+def _walk(walk: Walk, report: Report, end: float | None, processes: int) -> bool:
     """False when the time was up before the end."""
+    follow = partial(_follow, key=marks.key_for(marks.SEAL), end=end)
+    if processes > 1:
+        report.rows = side_by_side.lead(walk, processes, follow)
+    rows, is_complete = follow(walk, None) if walk.first_bad is None else (0, True)
+    report.rows += rows
+    return is_complete
+
+
+def _follow(walk: Walk, through: int | None, *, key: bytes, end: float | None) -> tuple[int, bool]:
+    """From where the walk stands: how many entries, and False when the time was up. It ends at the first bad one."""
     step, digest_of, signed = walk.step, verifier.digest_of, walk.checkpoints.sequence
-    key = marks.key_for(marks.SEAL)
-    for sequence, entry_id, state, stored, mark, entry in chain():
-        report.rows += 1
+    rows = 0
+    for sequence, entry_id, state, stored, mark, entry in chain(walk.sequence or BEGINNING, through):
+        rows += 1
         if not step(sequence, entry_id, state, stored, None if entry is None else digest_of(entry)):
-            return True
+            break
         if sequence > signed and not _is_ours(key, stored, mark):  # up to there the signatures tell
             walk.first_bad = Problem(sequence, REWRITTEN, entry_id)
-            return True
-        if end is not None and report.rows % CHUNK == 0 and time.monotonic() > end:
-            return False
-    return True
+            break
+        if sequence == walk.unproven and entry is not None and not _was_written_here(entry):
+            walk.first_bad = Problem(sequence, "the entry was changed, or put among those that a purge takes", entry_id)
+            break
+        if end is not None and rows % CHUNK == 0 and time.monotonic() > end:
+            return rows, False
+    return rows, True
 
 
 def _point_out(walk: Walk, bad: Problem) -> None:
@@ -166,47 +185,16 @@ def _point_out(walk: Walk, bad: Problem) -> None:
             return
 
 
+def _was_written_here(entry: list[Any]) -> bool:
+    """By its mark, where the chain cannot tell."""
+    *values, mark = entry
+    return hmac.compare_digest(
+        str(mark).encode(), marks.mark(marks.key_for(marks.ENTRY), verifier.canonical(values)).encode()
+    )
+
+
 def _is_ours(key: bytes, stored: str, mark: str) -> bool:
     return hmac.compare_digest(mark, marks.mark(key, stored.encode()))
-
-
-def chain(after: int = -1) -> Iterator[Link]:
-    """Seals in order with their entries in canonical form (None: gone), read in short statements."""
-    read, uuid_text = entries.reader(), entries.uuid_text
-    for rows in _chunks(after):
-        for row in rows:
-            entry = None if row[SEAL_COLUMNS] is None else read(row[SEAL_COLUMNS:])
-            yield row[0], uuid_text(row[1]), row[2], row[3], row[4], entry
-
-
-def _chunks(position: int) -> Iterator[list[Any]]:
-    """Reads the next rows, on a connection of its own, while the caller works on these; not inside a transaction."""
-    if connection.in_atomic_block:
-        while rows := _rows_after(position):
-            yield rows
-            position = rows[-1][0]
-        return
-    with ThreadPoolExecutor(1, "audit-reader") as reader:
-        try:
-            following = reader.submit(_rows_after, position)
-            while rows := following.result():
-                following = reader.submit(_rows_after, rows[-1][0])
-                yield rows
-        finally:
-            reader.submit(connection.close)
-
-
-def _rows_after(sequence: int) -> list[Any]:
-    entry_id = "s.entry_id::text" if connection.vendor == "postgresql" else "s.entry_id"
-    seals, log = AuditSeal._meta.db_table, triggers.AUDIT_TABLE
-    sql = (
-        f"SELECT s.sequence, {entry_id}, s.state, s.hash, s.mark, {entries.columns('a')}"  # noqa: S608  (our own names)
-        f" FROM (SELECT * FROM {seals} WHERE sequence > %s ORDER BY sequence LIMIT {CHUNK}) s"
-        f" LEFT JOIN {log} a ON a.id = s.entry_id ORDER BY s.sequence"
-    )
-    with connection.cursor() as cursor:
-        cursor.execute(sql, [sequence])
-        return list(cursor.fetchall())
 
 
 # -- what is not sealed --

@@ -93,6 +93,7 @@ DOORS += ("clawdbot_site/security/network_admin.py", "clawdbot_site/security/net
 PAST_THE_LOG = {"update", "bulk_update", "bulk_create", "update_or_create", "_raw_delete", "raw", "execute"}
 
 
+@pytest.mark.rule("U10")
 def test_no_door_changes_rows_past_the_audit_log():
     """Rule U10: bulk calls of the ORM write no entries, so what people reach goes through the audited base classes."""
     files = [
@@ -337,11 +338,13 @@ def named(method: str, route: str) -> str:
     return f"{method} {short.removeprefix('^').removesuffix('$')}"
 
 
+@pytest.mark.rule("U1")
 def test_every_address_that_changes_something_is_in_the_table():
     assert {named(*one) for one in routes()} == {*CASES, *QUESTIONS, *TOKENS, *SENT}
 
 
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.rule("U1")
 def test_a_change_by_rest_leaves_its_entry(rest, name):
     case = CASES[name]
     address, body = case.make()
@@ -353,6 +356,7 @@ def test_a_change_by_rest_leaves_its_entry(rest, name):
     assert case.action in actions()[before:]
 
 
+@pytest.mark.rule("U1")
 def test_getting_changing_and_ending_tokens_leaves_entries(rest, key):
     rest.credentials()
     pair = rest.post(f"{API}auth/token/", {"api_key": key}).json()
@@ -371,6 +375,7 @@ def test_getting_changing_and_ending_tokens_leaves_entries(rest, key):
     ]
 
 
+@pytest.mark.rule("U1")
 def test_reading_an_endpoints_secret_address_leaves_an_entry(rest):
     endpoint = factories.endpoint()
     rest.get(f"{API}endpoints/{endpoint.pk}/")
@@ -465,6 +470,7 @@ def test_whatever_the_admin_can_change_is_audited(browser):
         assert isinstance(its_admin, AuditedModelAdmin) or not any(may_write), model
 
 
+@pytest.mark.rule("U1")
 def test_every_action_of_the_admin_leaves_an_entry(browser):
     """In one test: what is offered is known only when the admin is loaded."""
     silent = []
@@ -485,6 +491,7 @@ def test_every_action_of_the_admin_leaves_an_entry(browser):
 
 
 @pytest.mark.parametrize("label", sorted(ROWS.keys() - {"bots.message", "bots.deadletter"}))
+@pytest.mark.rule("U1")
 def test_deleting_in_the_admin_leaves_an_entry(browser, label):
     row = ROWS[label]()
     before = len(actions())

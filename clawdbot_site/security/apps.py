@@ -29,11 +29,12 @@ class SecurityConfig(AppConfig):
             suspects,
         )
         from clawdbot_site.security.models import IPRule, User
-        from monitoring import audit, sinks, vault
+        from monitoring import audit, outgoing, sinks, vault
 
         checks.register()
         vault.register(key_ring)
         sinks.register_post(outbound.post_json)
+        outgoing.register(outbound.post_json)
         doctor.register()
         audit.on_refusal(suspects.watch.note)
         key_clock.register_own()

@@ -160,6 +160,7 @@ WORKER_METRICS_PORT = env("WORKER_METRICS_PORT")
 PROMETHEUS_EXPORT_MIGRATIONS = False
 WATCH_ITSELF = True  # every process keeps its minutes, one looks at the alert rules (monitoring/watching.py)
 AUDIT_SINKS = env("AUDIT_SINKS") or [f"file:{DATA_DIR / 'audit'}"]
+AUDIT_FORWARD_TO = env("AUDIT_FORWARD_TO")
 AUDIT_RETENTION_DAYS = environment.audit_retention_days()
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
@@ -209,7 +210,13 @@ vars().update(environment.email(EMAIL_URL))
 OUTBOUND_ALLOWED_NETWORKS = environment.networks("OUTBOUND_ALLOWED_NETWORKS")
 OUTBOUND_TRUSTED_ORIGINS = [
     f"{part.hostname}:{part.port or (443 if part.scheme == 'https' else 80)}"
-    for part in map(urlsplit, [FEISHU_BASE_URL, DINGTALK_API_URL, DINGTALK_OAPI_URL, MODEL_ENDPOINT, *AUDIT_SINKS])
+    for part in map(
+        urlsplit,
+        [
+            *(FEISHU_BASE_URL, DINGTALK_API_URL, DINGTALK_OAPI_URL, MODEL_ENDPOINT, *AUDIT_SINKS),
+            *(receiver.removeprefix("otlp+") for receiver in (env("LOG_FORWARD_TO"), *AUDIT_FORWARD_TO)),
+        ],
+    )
     if part.hostname and part.scheme in ("http", "https")
 ]
 
@@ -248,6 +255,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 5.0,
         "options": {"expires": 5.0},
     },
+    "forward the audit log": {
+        "task": "monitoring.tasks.forward_audit",
+        "schedule": 5.0,
+        "options": {"expires": 5.0},
+    },
     "purge the audit log": {"task": "monitoring.tasks.purge", "schedule": 86_400.0, "options": {"expires": 3600.0}},
     "retire old secrets": {"task": "bots.tasks.retire_secrets", "schedule": 600.0, "options": {"expires": 600.0}},
     "look after keys": {
@@ -277,9 +289,9 @@ CACHES = {
     )
 }
 
-LOG_DIR = env("LOG_DIR")
+LOG_DIR, LOG_FORWARD_TO = env("LOG_DIR"), env("LOG_FORWARD_TO")
 try:
-    LOGGING = logs.config(env("LOG_FORMAT"), env("LOG_LEVEL"), LOG_DIR or None, env("LOG_ROTATION"))
+    LOGGING = logs.config(env("LOG_FORMAT"), env("LOG_LEVEL"), LOG_DIR or None, env("LOG_ROTATION"), LOG_FORWARD_TO)
 except ValueError as error:
     raise ImproperlyConfigured(str(error)) from None
 UNFOLD = admin_look.UNFOLD

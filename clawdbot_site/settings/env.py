@@ -88,6 +88,7 @@ env = Environment(
     MFA_REQUIRED_ROLES=(list, []),
     AUDIT_SINKS=(list, []),  # where signed checkpoints of the audit log are copied; empty: file:<data dir>/audit
     AUDIT_RETENTION_DAYS=(int, 400),
+    AUDIT_FORWARD_TO=(list, []),  # central receivers of every audit entry
     OUTBOUND_PROXY=(str, ""),
     OUTBOUND_ALLOWED_NETWORKS=(list, []),  # private networks that outgoing calls may reach
     EMAIL_URL=(str, ""),  # the mail server for alerts, smtp+tls://user:password@host:587/?from=…
@@ -95,6 +96,7 @@ env = Environment(
     LOG_ROTATION=(str, "daily"),  # daily: by ourselves; external: by logrotate
     LOG_FORMAT=(str, "console"),  # console or json
     LOG_LEVEL=(str, "INFO"),
+    LOG_FORWARD_TO=(str, ""),  # a central syslog or OTLP receiver, besides standard output
     LANGUAGE_CODE=(str, ""),
     TIME_ZONE=(str, ""),
     DEBUG=(bool, False),

@@ -10,7 +10,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-CELL: Final = '<td class="p-2 break-all whitespace-pre-wrap">{}</td>'
+CELL: Final = '<td class="p-2">{}</td>'
 ROW: Final = f'<tr class="border-t align-top"><th class="p-2 text-left">{{}}</th>{CELL}{CELL}</tr>'
 MOST_LINES: Final = 400  # comparing takes longer than in proportion
 
@@ -21,7 +21,7 @@ def table(changes: Mapping[str, Any]) -> SafeString | str:
     rows = [(name, *_sides(change)) for name, change in changes.items()]
     head = format_html_join("", '<th class="p-2">{}</th>', [(_("field"),), (_("before"),), (_("after"),)])
     body = format_html_join("", ROW, rows)
-    return format_html('<table class="w-full"><tr class="text-left">{}</tr>{}</table>', head, body)
+    return format_html('<table class="w-full cb-diff"><tr class="text-left">{}</tr>{}</table>', head, body)
 
 
 def _sides(change: Any) -> tuple[SafeString | str, SafeString | str]:

@@ -11,6 +11,7 @@ from django.contrib.admin.options import IncorrectLookupParameters
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
@@ -27,8 +28,8 @@ from monitoring.models import AuditLog, AuditSeal
 class AuditLogAdmin(ReadOnlyModelAdmin):
     """Reading it is an event as well: once a minute for each reader, with a count."""
 
-    list_display = ["created_at", "action", "outcome", "actor", "target", "address", "reason"]
-    list_display_links = ("created_at", "action")
+    list_display = ["at", "action", "outcome", "actor", "target", "address", "reason"]
+    list_display_links = ("at", "action")
     list_filter = [
         ActionFilter,
         ActorFilter,
@@ -47,11 +48,16 @@ class AuditLogAdmin(ReadOnlyModelAdmin):
     show_full_result_count = False
     actions_list = ["proof", "export_csv", "export_jsonl"]
     fieldsets = [
-        (None, {"fields": ["created_at", "action", "outcome", "reason", "count"]}),
+        (None, {"fields": ["at", "action", "outcome", "reason", "count"]}),
         (_("Who and where"), {"fields": ["actor", "actor_kind", "actor_id", "address", "request_id"]}),
         (_("What"), {"fields": ["target", "target_type", "target_id", "history", "changes_table"]}),
         (_("Proof"), {"fields": ["seal"]}),
     ]
+
+    @admin.display(description=_("time"), ordering="created_at")
+    def at(self, entry: AuditLog) -> str:
+        """To the second, which an order of events needs."""
+        return f"{timezone.localtime(entry.created_at):%Y-%m-%d %H:%M:%S}"
 
     @admin.display(description=_("actor"), ordering="actor_label")
     def actor(self, entry: AuditLog) -> str:
@@ -73,11 +79,12 @@ class AuditLogAdmin(ReadOnlyModelAdmin):
         return format_html('<a class="cb-link" href="../../?{}">{}</a>', query, _("All entries of this object"))
 
     @admin.display(description=_("seal"))
-    def seal(self, entry: AuditLog) -> str:
+    def seal(self, entry: AuditLog) -> SafeString | str:
         found = AuditSeal.objects.filter(entry_id=entry.pk).first()
         if found is None:
             return str(_("waits for its seal"))
-        return f"{found.sequence} · {found.get_state_display()} · {found.hash}"
+        place = f"{found.sequence} · {found.get_state_display()}"
+        return format_html('{} <span class="cb-mono">{}</span>', place, found.hash)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         return [name for _title, options in self.fieldsets for name in options["fields"]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from monitoring import doctor
-from monitoring.doctor import alerts, database, machine, settings
+from monitoring.doctor import alerts, audit_log, database, machine, settings
 
 
 def register() -> None:
@@ -14,4 +14,5 @@ def register() -> None:
     doctor.register("disk", machine.disk, needs_database=False)
     doctor.register("backup", machine.backups, needs_database=False)
     doctor.register("alerts", alerts.check)
-    doctor.register("audit", machine.audit_sinks, needs_database=False)
+    doctor.register("audit", audit_log.places, needs_database=False)
+    doctor.register("audit log", audit_log.check)

@@ -1,4 +1,4 @@
-"""This machine: broker, disk, log folder, the site on its port, and a second place for the audit log's checkpoints."""
+"""This machine: broker, disk, log folder, and the site on its port."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import httpx
 import redis
@@ -21,7 +20,6 @@ from monitoring.doctor import Finding, Level
 GIB = 1024**3
 LITTLE_BYTES, TOO_LITTLE_BYTES = 2 * GIB, GIB // 4
 LITTLE_SHARE = 0.05
-LOOPBACK = ("localhost", "127.0.0.1", "::1", "")
 
 
 def broker() -> Iterator[Finding]:
@@ -91,19 +89,3 @@ def backups() -> Iterator[Finding]:
     age = timezone.now() - made_at
     what = _("The last backup is %(hours)s hours old.") % {"hours": int(age.total_seconds() // 3600)}
     yield Finding("warning", what, fix) if folder.is_old(made_at) else Finding("ok", what)
-
-
-def audit_sinks() -> Iterator[Finding]:
-    """Who holds this machine can rewrite its audit log, unless signed checkpoints of it lie somewhere else."""
-    sinks = list(getattr(settings, "AUDIT_SINKS", []))
-    hosts = [host for host in map(_sink_host, sinks) if host not in LOOPBACK]
-    if hosts:
-        yield Finding("ok", _("Checkpoints of the audit log are copied to %(hosts)s.") % {"hosts": ", ".join(hosts)})
-        return
-    what = _("Checkpoints of the audit log stay on this machine: who takes it over can rewrite both.")
-    yield Finding("warning", what, _("Add a place on another host to AUDIT_SINKS (syslog: or https:)."))
-
-
-def _sink_host(sink: str) -> str:
-    scheme, _colon, rest = sink.partition(":")
-    return "" if scheme == "file" else urlsplit(f"//{rest.lstrip('/')}").hostname or ""

@@ -6,6 +6,8 @@ from typing import Any, ClassVar, NoReturn
 
 from django.db import models
 
+from monitoring import statements
+
 
 class AppendOnlyError(Exception):
     """A row of the audit log, a seal or a checkpoint was to be changed or deleted. Trying again never helps."""
@@ -43,7 +45,6 @@ class AppendOnlyModel(models.Model):
     def save(self, *args: Any, **kwargs: Any) -> None:
         if not self._state.adding or kwargs.get("force_update") or kwargs.get("update_fields"):
             refuse()
-        kwargs["force_insert"] = True
-        super().save(*args, **kwargs)
+        statements.insert(self)
 
     delete = refuse

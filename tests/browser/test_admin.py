@@ -76,6 +76,12 @@ def test_every_page_opens_without_a_complaint(open_page: OpenPage, site: Site, s
         for name in ("bots/bot", "bots/endpoint", "inference/languagemodel", "integrations/platformcredential"):
             page.goto(f"{site.url}/admin/{name}/add/")
             check_width(page)
+        page.goto(f"{site.url}/admin/monitoring/auditlog/proof/")
+        check_width(page)
+        page.goto(f"{site.url}/admin/monitoring/auditlog/?action=bot.seeded")
+        entry = page.locator("#result_list a[href*='/change/']").first.get_attribute("href")
+        page.goto(f"{site.url}/admin/monitoring/auditlog/{(entry or '').partition('/auditlog/')[2]}")
+        check_width(page)
 
 
 @SIZES

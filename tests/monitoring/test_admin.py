@@ -103,6 +103,7 @@ def test_action_and_effects_are_recorded_when_an_action_runs_on_a_selection(brow
     ]
 
 
+@pytest.mark.rule("U3")
 def test_neither_change_nor_entry_stays_when_an_action_breaks(browser):
     group = Group.objects.create(name="whole")
     browser.raise_request_exception = False
@@ -113,6 +114,7 @@ def test_neither_change_nor_entry_stays_when_an_action_breaks(browser):
 
 
 @pytest.mark.parametrize("way", ["add", "change", "delete"])
+@pytest.mark.rule("U3")
 def test_no_change_happens_when_its_entry_cannot_be_written(browser, monkeypatch, way):
     group = Group.objects.create(name="old")
     browser.raise_request_exception = False
@@ -178,6 +180,7 @@ def test_the_log_is_closed_when_a_person_lacks_the_permission(db, page):
     assert browser.get(LIST + page).status_code == 200
 
 
+@pytest.mark.rule("U1")
 def test_the_export_takes_what_the_list_shows_and_is_recorded(browser):
     audit.record("bot.created", target_label="weather bot")
     audit.record("bot.deleted", target_label="=cmd|'/c calc'!A1", outcome="refused")
@@ -280,6 +283,7 @@ def test_an_export_returns_to_the_list_when_its_filter_is_nonsense(browser):
     assert browser.get(f"{LIST}export-csv/", {"created_at__gte": "nonsense"}).status_code == 302
 
 
+@pytest.mark.rule("U1")
 def test_reading_is_recorded_once_a_minute_when_somebody_pages_through(browser):
     for _ in range(3):
         browser.get(LIST)

@@ -28,6 +28,23 @@ def listed(rest: Any, **filters: Any) -> list[str]:
     return [entry["action"] for entry in answer.json()["results"] if entry["action"] != "auditlog.listed"]
 
 
+@pytest.mark.rule("U3")
+@pytest.mark.parametrize(("method", "status"), [("post", 500), ("patch", 500), ("delete", 500)])
+def test_no_change_by_rest_stays_when_the_database_takes_no_entry(rest, no_groups, method, status):
+    """The insert itself fails: the log's table is not there."""
+    group = Group.objects.create(name="old")
+    rest.raise_request_exception = False
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE monitoring_auditlog RENAME TO somewhere_else")
+
+    answer = getattr(rest, method)(
+        f"/api/v1/groups/{group.pk if method != 'post' else ''}/".replace("//", "/"), {"name": "new"}
+    )
+
+    assert answer.status_code == status
+    assert list(Group.objects.values_list("name", flat=True)) == ["old"]
+
+
 def test_changes_by_rest_are_recorded_when_made(rest, owner):
     made = rest.post("/api/v1/groups/", {"name": "old"}).json()
     rest.patch(f"/api/v1/groups/{made['id']}/", {"name": "new"})

@@ -19,6 +19,7 @@ def group(no_groups: None) -> Group:
     return Group.objects.create(name="auditors")
 
 
+@pytest.mark.rule("U2")
 def test_an_entry_tells_who_what_where_and_why_when_recorded(group, django_assert_num_queries):
     changes = {"name": {"before": "a", "after": "b"}}
     with (
@@ -45,6 +46,7 @@ def test_the_requests_user_is_the_actor_when_nobody_else_is_bound(owner):
     assert (entry.actor_kind, entry.actor_id, entry.actor_label) == ("user", str(owner.pk), "olga")
 
 
+@pytest.mark.rule("U3")
 def test_entry_and_change_go_together_when_the_transaction_rolls_back(group):
     @transaction.atomic
     def delete_and_fail() -> None:
@@ -58,6 +60,7 @@ def test_entry_and_change_go_together_when_the_transaction_rolls_back(group):
     assert (AuditLog.objects.count(), Group.objects.count()) == (0, 1)
 
 
+@pytest.mark.rule("U3")
 def test_no_change_happens_when_its_entry_cannot_be_written(group):
     @transaction.atomic
     def change() -> None:
@@ -76,6 +79,7 @@ def test_an_action_is_refused_when_it_is_not_dotted_lower_case(db, action):
         audit.record(action)
 
 
+@pytest.mark.rule("U8")
 def test_log_injection_fails_when_texts_hold_control_characters(db):
     with bind(actor=Actor("user", "1\n", "ol\rga"), address="1.1.1.1"):
         audit.record("bot.created", target_label="a\nb\x00\u202e" + "x" * 300, reason="\ud800\x1b[31m")
@@ -86,6 +90,7 @@ def test_log_injection_fails_when_texts_hold_control_characters(db):
     assert len(entry.target_label) == 200
 
 
+@pytest.mark.rule("U2")
 def test_secrets_stay_out_when_a_caller_passes_them(db):
     audit.record("credential.changed", changes={"app_secret": {"before": "canary-1", "after": "canary-2"}})
 
@@ -98,6 +103,7 @@ def test_record_changed_writes_nothing_when_nothing_changed(group):
     assert AuditLog.objects.count() == 0
 
 
+@pytest.mark.rule("U1")
 def test_a_flood_of_refusals_is_one_entry_at_once_and_a_count_later(db, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(audit.REFUSALS, "_clock", lambda: now[0])

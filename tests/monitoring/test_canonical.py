@@ -22,6 +22,7 @@ VALUES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dic
 CHANGES = st.dictionaries(TEXT, VALUES, max_size=4)
 
 
+@pytest.mark.rule("U8")
 class Fuzzed(TestCase):
     @given(changes=CHANGES, label=TEXT, reason=TEXT)
     @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))

@@ -22,6 +22,7 @@ CONTRACT = {
     "clawdbot_inference_tokens": ("model", "kind"),
     "clawdbot_inference_batch_size": ("model",),
     "clawdbot_platform_calls": ("platform", "call", "outcome"),
+    "clawdbot_log_lines_dropped": (),
 }
 
 

@@ -13,7 +13,7 @@ from django.db import DatabaseError, connection
 from django.utils import timezone
 
 from clawdbot_site.settings import env as environment
-from monitoring import audit, folders, retention, sealer, signing, sinks, triggers, verifier, verifying
+from monitoring import audit, entries, folders, retention, sealer, signing, sinks, triggers, verifier, verifying
 from monitoring.models import Alert, AuditCheckpoint, AuditLog, AuditSeal
 
 pytestmark = pytest.mark.django_db
@@ -43,6 +43,7 @@ def finish() -> None:
     sinks.copy_all()
 
 
+@pytest.mark.rule("U9")
 def test_old_entries_leave_and_the_rest_verifies():
     write(7, age_days=500)
     write(4, age_days=10)
@@ -63,6 +64,7 @@ def test_old_entries_leave_and_the_rest_verifies():
     assert triggers.all_missing(connection) == []
 
 
+@pytest.mark.rule("U9")
 def test_a_second_purge_goes_on_from_the_first():
     write(3, age_days=500)
     write(3, age_days=450)
@@ -75,6 +77,29 @@ def test_a_second_purge_goes_on_from_the_first():
     report = verifying.verify()
     assert report.is_good, report
     assert AuditSeal.objects.order_by("sequence").first().sequence == 7  # type: ignore[union-attr]
+
+
+@pytest.mark.rule("U6", "U9")
+def test_a_row_put_back_among_the_purged_ones_is_named():
+    """Its seal bears the hash that the purge signed, so that the chain behind it fits."""
+    write(4, age_days=500)
+    write(2, age_days=1)
+    done = retention.purge_if_due()
+    assert done
+    finish()
+    forged, columns = "01900000-0000-7000-8000-000000000001", ", ".join([*verifier.COLUMNS[1:], "mark"])
+    with triggers.lifted(connection), connection.cursor() as cursor:
+        copied = (
+            f"INSERT INTO monitoring_auditlog (id, {columns}) SELECT %s, {columns} FROM monitoring_auditlog LIMIT 1"
+        )
+        cursor.execute(copied, [entries.database_id(forged)])
+        sealed = "INSERT INTO monitoring_auditseal (sequence, entry_id, state, hash, mark) VALUES (%s, %s, 0, %s, 'x')"
+        cursor.execute(sealed, [done.through, entries.database_id(forged), done.hash])
+        cursor.execute("DELETE FROM monitoring_auditwaiting")
+
+    bad = verifying.verify().first_bad
+    assert bad
+    assert (bad.sequence, bad.entry_id) == (done.through, forged)
 
 
 def test_nothing_leaves_when_nothing_is_old():
@@ -153,6 +178,7 @@ def test_a_purge_that_the_database_refuses_becomes_an_alert(monkeypatch):
     assert "DATABASE_OWNER_URL" in alert.summary
 
 
+@pytest.mark.rule("U9")
 def test_a_retention_below_the_floor_stops_the_start(monkeypatch):
     monkeypatch.setenv("AUDIT_RETENTION_DAYS", "179")
 

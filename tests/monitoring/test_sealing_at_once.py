@@ -34,6 +34,7 @@ def closing(work: Any) -> Any:
     return run
 
 
+@pytest.mark.rule("U5")
 def test_several_sealers_make_one_chain_while_others_write():
     audit.record("bot.created")
 
@@ -60,6 +61,7 @@ def test_several_sealers_make_one_chain_while_others_write():
 
 
 @on_postgresql
+@pytest.mark.rule("U5")
 def test_a_transaction_that_commits_late_is_sealed_late():
     begun, may_end = threading.Event(), threading.Event()
 

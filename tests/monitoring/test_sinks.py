@@ -177,6 +177,7 @@ def test_a_line_cut_short_is_told(folder):
     assert problems == [f"file:{folder}: a checkpoint cannot be read"]
 
 
+@pytest.mark.rule("U5")
 def test_a_checkpoint_is_signed_within_a_minute_when_nothing_happens():
     made = sign()
     assert sealer.NEWS_AFTER < sealer.CALM_AFTER < timedelta(seconds=60)

@@ -50,6 +50,7 @@ def test_a_number_is_not_secret_when_its_name_resembles_a_secret():
     assert not is_secret(field)
 
 
+@pytest.mark.rule("U2")
 def test_snapshot_digests_secrets_when_a_user_has_a_password():
     user = get_user_model()(username="olga", password="pbkdf2$canary")
 

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from monitoring import audit, entries, folders, sealer, signing, sinks, triggers, verifier, verifying
+from monitoring import audit, entries, folders, links, sealer, signing, sinks, triggers, verifier, verifying
 from monitoring.models import Alert, AuditCheckpoint, AuditLog, AuditSeal, AuditWaiting
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.rule("U6")]
 LOG, SEALS, CHECKPOINTS = triggers.TABLES
 QUEUE = triggers.QUEUE_TABLE
+on_sqlite = pytest.mark.skipif("connection.vendor != 'sqlite'")
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +52,7 @@ def key(entry_id: str) -> Any:
 
 def chain_anew(first: int) -> None:
     """What an attacker who read our source does after a change: new hashes from there on, and matching checkpoints."""
-    rows = list(verifying.chain())
+    rows = list(links.chain())
     previous = rows[first - 2][3] if first > 1 else verifier.GENESIS
     with owner() as run:
         for sequence, entry_id, state, _stored, _mark, entry in rows[first - 1 :]:
@@ -183,6 +184,28 @@ def test_an_inserted_row_is_named_when_the_chain_was_opened_for_it():
     assert found() == (3, OTHER)
 
 
+def test_an_inserted_row_is_named_when_its_seal_stands_before_the_first():
+    ids = write(3)
+    with owner() as run:
+        insert(run, OTHER, ids[2])
+        run(f"DELETE FROM {QUEUE}")
+        run(f"INSERT INTO {SEALS} (sequence, entry_id, state, hash, mark) VALUES (-7, %s, 0, '', 'x')", key(OTHER))
+
+    assert not verifying.verify().is_good
+
+
+@on_sqlite
+@pytest.mark.parametrize(("column", "value"), [("changes", "no JSON"), ("changes", "[" * 5000), ("reason", b"\xff")])
+def test_a_row_is_named_when_it_holds_what_no_entry_can_hold(column, value):
+    ids = write(3)
+    with owner() as run:
+        run("PRAGMA ignore_check_constraints=ON")
+        run(f"UPDATE {LOG} SET {column} = %s WHERE id = %s", value, key(ids[1]))
+        run("PRAGMA ignore_check_constraints=OFF")
+
+    assert found() == (2, ids[1])
+
+
 def test_exchanged_rows_are_named():
     ids = write(6)
     with owner() as run:
@@ -304,6 +327,7 @@ def test_another_key_cannot_take_over_when_its_row_was_exchanged():
         verifying.verify(fingerprint="11" * 32)
 
 
+@pytest.mark.rule("U5")
 def test_a_late_entry_is_sealed_too():
     """Its id is older than what was sealed before it was committed."""
     audit.record("bot.created", target_label="late")
@@ -333,6 +357,7 @@ def run_verifier(folder: Path, *more: str, fingerprint: str = "") -> tuple[int, 
 
 
 @pytest.mark.parametrize("form", ["jsonl", "csv"])
+@pytest.mark.rule("U7")
 def test_an_export_proves_itself_without_the_product(tmp_path, form):
     audit.record("bot.created", target_label="=1+1\n\u202e\x7f", changes={"text": "名字 \x85 =2"})
     write(3)
@@ -343,6 +368,7 @@ def test_an_export_proves_itself_without_the_product(tmp_path, form):
     assert (code, said.partition(" entries")[0]) == (0, "OK: 4")
 
 
+@pytest.mark.rule("U7")
 def test_an_export_is_refused_when_the_fingerprint_is_another(tmp_path):
     write(3)
     folders.write(tmp_path / "export", "jsonl")
@@ -366,6 +392,7 @@ def test_an_edited_export_names_the_row(tmp_path):
     assert f"first bad row: sequence 2 {ids[1]}" in said
 
 
+@pytest.mark.rule("U7")
 def test_an_export_of_a_cut_log_is_found_by_copies_from_elsewhere(tmp_path, copies):
     ids = write(3)
     ids = write(3)

@@ -40,6 +40,7 @@ def rows() -> list[tuple[str, str]]:
         f"DELETE FROM {AUDIT_TABLE}",
     ],
 )
+@pytest.mark.rule("U4")
 def test_the_database_refuses_when_entries_are_changed_by_sql(entry, sql):
     refused(sql)
 
@@ -62,6 +63,7 @@ def recursive_triggers(request: pytest.FixtureRequest, db: None) -> Iterator[Non
 @on_sqlite
 @pytest.mark.usefixtures("recursive_triggers")
 @pytest.mark.parametrize("sql", [f"INSERT OR REPLACE INTO {COPY}", f"REPLACE INTO {COPY}"])
+@pytest.mark.rule("U4")
 def test_sqlite_refuses_when_an_entry_is_replaced(entry, sql):
     refused(sql)
 
@@ -89,6 +91,7 @@ def test_sqlite_refuses_when_an_entry_is_replaced_by_its_hidden_row_number(entry
         f"INSERT INTO {COPY} ON CONFLICT (id) DO UPDATE SET action = 'x.y'",
     ],
 )
+@pytest.mark.rule("U4")
 def test_postgresql_refuses_when_entries_are_truncated_or_upserted(entry, sql):
     refused(sql)
 
@@ -118,6 +121,7 @@ def test_a_further_entry_is_taken_when_triggers_stand(entry):
         lambda entry: AuditLog._base_manager.update(action="x.y"),
     ],
 )
+@pytest.mark.rule("U10")
 def test_the_orm_refuses_when_entries_are_changed(entry, attempt):
     with pytest.raises(AppendOnlyError):
         attempt(entry)
@@ -143,6 +147,7 @@ def test_the_orm_refuses_when_an_entry_is_saved_under_a_used_key(entry):
         lambda rows: rows.first().delete(),
     ],
 )
+@pytest.mark.rule("U10")
 def test_the_orm_refuses_when_seals_and_checkpoints_are_changed(entry, model, attempt):
     sealer.run()
 
@@ -151,6 +156,7 @@ def test_the_orm_refuses_when_seals_and_checkpoints_are_changed(entry, model, at
 
 
 @pytest.mark.parametrize("table", [table for table in triggers.TABLES if table != AUDIT_TABLE])
+@pytest.mark.rule("U4")
 def test_the_database_refuses_when_seals_and_checkpoints_are_changed(entry, table):
     sealer.run()
 
@@ -186,6 +192,7 @@ def test_triggers_stand_when_the_purge_under_them_fails(entry):
 
 
 @pytest.mark.parametrize("table", triggers.TABLES)
+@pytest.mark.rule("U4")
 def test_every_append_only_table_has_its_triggers_when_migrated(db, table):
     assert triggers.missing(connection, table) == []
 

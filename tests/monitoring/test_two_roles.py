@@ -81,6 +81,7 @@ def site(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Site:
         "DROP TRIGGER {table}_no_change ON {table}",
     ],
 )
+@pytest.mark.rule("U4")
 def test_the_running_site_cannot_change_audit_rows(site, table, statement):
     column = {LOG: "action", SEALS: "hash", CHECKPOINTS: "statement"}[table]
 

@@ -10,7 +10,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
-from monitoring import audit, folders, handover, sealer, signing, sinks, verifying
+from monitoring import audit, folders, handover, sealer, side_by_side, signing, sinks, verifying
 from monitoring.verifier import Problem
 from monitoring.verifying import Report, WrongKey
 
@@ -27,6 +27,7 @@ class Command(BaseCommand):
         verify.add_argument(
             "--copies", type=Path, nargs="*", default=[], help="checkpoints kept elsewhere (JSON lines)"
         )
+        verify.add_argument("--processes", type=int, default=0, help="for a long log; by itself one a processor")
         export = words.add_parser("export", help="JSON lines to standard output, or a folder that proves itself")
         export.add_argument(
             "--output", type=Path, metavar="DIR", help="rows, checkpoints and verifier into this folder"
@@ -50,7 +51,11 @@ class Command(BaseCommand):
 
     def verify(self, options: dict[str, Any]) -> None:
         try:
-            report = verifying.verify(fingerprint=options["fingerprint"], copies=_copies(options["copies"]))
+            report = verifying.verify(
+                fingerprint=options["fingerprint"],
+                copies=_copies(options["copies"]),
+                processes=options["processes"] or side_by_side.processors(),
+            )
         except WrongKey as error:
             raise CommandError(str(error)) from None
         verifying.record(report)

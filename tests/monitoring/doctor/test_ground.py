@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
+from django.utils import timezone
 
-from monitoring.doctor import database, machine
+from monitoring.doctor import audit_log, database, machine
 from monitoring.doctor import settings as of_settings
-from monitoring.models import Alert
+from monitoring.models import Alert, AuditSink
 
 
 def levels(findings: Iterator[Any]) -> list[str]:
@@ -93,7 +94,7 @@ def test_disk_tells_what_is_free_and_what_cannot_be_written(
 def test_audit_sinks_count_only_on_another_host(settings: Any, sinks: list[str], level: str) -> None:
     settings.AUDIT_SINKS = sinks
 
-    assert levels(machine.audit_sinks()) == [level]
+    assert levels(audit_log.places()) == [level]
 
 
 class Answers(BaseHTTPRequestHandler):
@@ -151,3 +152,27 @@ def test_system_checks_debug_and_open_folders_are_told(settings: Any, tmp_path: 
         ("warning", "DEBUG is on: strangers see tracebacks."),
         ("warning", f"Every user of this machine may open {tmp_path}."),
     ]
+
+
+# -- the audit log --
+
+
+@pytest.mark.django_db
+@pytest.mark.rule("U7", "U4")
+def test_the_audit_logs_guards_sinks_and_receivers_are_looked_at(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.AUDIT_SINKS = ["syslog:log.example.com:514"]
+    settings.AUDIT_FORWARD_TO = ["syslog+tcp:siem.example.com"]
+    monkeypatch.setattr("monitoring.grants.excess", list)
+    assert list(audit_log.check()) == []
+
+    since = timezone.now()
+    AuditSink.objects.create(name="syslog:log.example.com:514", failing_since=since, error="refused")
+    AuditSink.objects.create(name="forward syslog+tcp:siem.example.com", failing_since=since, error="refused")
+    with connection.cursor() as cursor:
+        where = " ON monitoring_auditseal" if connection.vendor == "postgresql" else ""
+        name = f"monitoring_auditseal_no_{'change' if connection.vendor == 'postgresql' else 'update'}"
+        cursor.execute(f"DROP TRIGGER {name}{where}")
+
+    assert levels(audit_log.check()) == ["failed", "warning", "warning"]
