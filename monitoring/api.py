@@ -11,7 +11,6 @@ import django_filters
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http.response import HttpResponseBase
-from django_filters.rest_framework import DjangoFilterBackend
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_view
 from rest_framework import serializers, viewsets
@@ -21,6 +20,7 @@ from rest_framework.request import Request
 from rest_framework.routers import BaseRouter
 
 from monitoring import audit, exports, selecting
+from monitoring.filtering import StrictFilterBackend
 from monitoring.models import Alert, AuditLog
 
 
@@ -127,7 +127,7 @@ class AuditLogViewSet(viewsets.ReadOnlyModelViewSet[AuditLog]):
     queryset = AuditLog.objects.all()
     serializer_class = AuditLogSerializer
     required_scopes = {"read": "audit:read"}
-    filter_backends = [DjangoFilterBackend]
+    filter_backends = [StrictFilterBackend]
     filterset_class = AuditLogFilter
     content_negotiation_class = JsonOnly
     ordering = ("-created_at", "-id")
@@ -157,7 +157,7 @@ class AlertViewSet(viewsets.ReadOnlyModelViewSet[Alert]):
     queryset = Alert.objects.all()
     serializer_class = AlertSerializer
     required_scopes = {"read": "audit:read"}
-    filter_backends = [DjangoFilterBackend]
+    filter_backends = [StrictFilterBackend]
     filterset_class = AlertFilter
     ordering = ("-opened_at", "-id")
 

@@ -48,7 +48,7 @@ class JwkSetSerializer(serializers.Serializer[Any]):
 
 class IPRuleSerializer(serializers.ModelSerializer[IPRule]):
     endpoint = serializers.UUIDField(source="endpoint_id", required=False, allow_null=True)
-    created_by = serializers.SlugRelatedField[User](slug_field="username", read_only=True)
+    created_by = serializers.SlugRelatedField[User](slug_field="username", read_only=True, allow_null=True)
     confirm_lockout = serializers.BooleanField(
         write_only=True, default=False, help_text="Needed for a rule that refuses the address you call from."
     )
@@ -142,7 +142,7 @@ class ApiClientSerializer(serializers.ModelSerializer[ApiClient]):
     networks = NetworksField(required=False)
     expires_at = serializers.DateTimeField(source="expiry_date", required=False, allow_null=True)
     created_at = serializers.DateTimeField(source="created", read_only=True)
-    created_by = serializers.SlugRelatedField[User](slug_field="username", read_only=True)
+    created_by = serializers.SlugRelatedField[User](slug_field="username", read_only=True, allow_null=True)
 
     class Meta:
         model = ApiClient
