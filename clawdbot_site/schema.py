@@ -51,7 +51,7 @@ class SchemaWithErrors(AutoSchema):
             described = (bodies.get(code) or {}).get("description") or REASONS.get(code, "")
             if "content" not in bodies.get(code, {}):
                 response = OpenApiResponse(shape, description=described)
-                bodies[code] = self._get_response_for_code(response, code, ["application/json"], direction)
+                bodies[code] = self._get_response_for_code(response, code, ["application/json"], direction)  # type: ignore[no-untyped-call]
         return dict(sorted(bodies.items()))
 
     def _refusals(self) -> Iterator[str]:
