@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help run test test-long chaos lint format bench bench-inference lock messages
+.PHONY: help run test test-long rules rules-off chaos lint format bench bench-inference lock messages
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -21,6 +21,14 @@ test:  ## all tests that take at most ten minutes
 test-long:  ## the rest
 	@$(PYTHON) scripts/install.py development
 	@$(BIN)/python scripts/servers.py $(BIN)/python -m pytest -m long
+
+rules:  ## run the tests of the security rules and write their table into docs/security.md
+	@$(PYTHON) scripts/install.py development
+	@$(BIN)/python scripts/servers.py $(BIN)/python -m scripts.rules $(ARGS)
+
+rules-off:  ## switch each security rule off in a copy: its test must notice (ONLY=N4: one rule)
+	@$(PYTHON) scripts/install.py development
+	@$(BIN)/python scripts/servers.py $(BIN)/python -m scripts.rules_off $(if $(ONLY),--only $(ONLY))
 
 chaos:  ## the kill matrix, 45 minutes: kills every process under load, reports in docs/benchmarks/chaos.md
 	@$(PYTHON) scripts/install.py development

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
-from django.http import Http404
+from django.http import Http404, JsonResponse
+from django.utils.translation import gettext_lazy as _
+from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions, pagination, status
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
@@ -26,6 +28,12 @@ class NewestFirst(pagination.CursorPagination):
     page_size = 50
     page_size_query_param = "page_size"
     max_page_size = 200
+
+    def get_page_size(self, request: Any) -> int:
+        wanted = request.query_params.get(self.page_size_query_param, "")
+        if wanted and not (wanted.isascii() and wanted.isdecimal() and int(wanted[:9]) > 0):
+            raise exceptions.ValidationError({"page_size": [_("Send a whole number above zero; 200 are the most.")]})
+        return super().get_page_size(request) or self.page_size
 
     def get_ordering(self, request: Any, queryset: Any, view: Any) -> tuple[str, ...]:
         return tuple(getattr(view, "ordering", None) or self.ordering)
@@ -72,8 +80,7 @@ def _first(value: Any) -> str:
     return str(value)
 
 
+@csrf_exempt  # else a POST to a wrong address is answered by Django's page about forms
 def unknown_address(request: Any, *args: Any, **kwargs: Any) -> Any:
     """404 in the one error shape for addresses under /api/ that no view takes."""
-    from django.http import JsonResponse
-
     return JsonResponse(error_body("not_found", MESSAGES[404]), status=status.HTTP_404_NOT_FOUND)

@@ -13,7 +13,6 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http.response import HttpResponseBase
-from django_filters.rest_framework import DjangoFilterBackend
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_view
 from rest_framework import serializers, viewsets
@@ -27,6 +26,7 @@ from rest_framework.routers import BaseRouter
 from monitoring import audit, exports, selecting
 from monitoring.alerting import handling
 from monitoring.context import current
+from monitoring.filtering import StrictFilterBackend
 from monitoring.models import Alert, AuditLog, Silence
 from monitoring.models.alerts import check_until
 
@@ -159,7 +159,7 @@ class AuditLogViewSet(viewsets.ReadOnlyModelViewSet[AuditLog]):
     queryset = AuditLog.objects.all()
     serializer_class = AuditLogSerializer
     required_scopes = {"read": "audit:read"}
-    filter_backends = [DjangoFilterBackend]
+    filter_backends = [StrictFilterBackend]
     filterset_class = AuditLogFilter
     content_negotiation_class = JsonOnly
     ordering = ("-created_at", "-id")
@@ -189,7 +189,7 @@ class AlertViewSet(viewsets.ReadOnlyModelViewSet[Alert]):
     queryset = Alert.objects.all()
     serializer_class = AlertSerializer
     required_scopes = {"read": "audit:read", "write": "bots:write"}
-    filter_backends = [DjangoFilterBackend]
+    filter_backends = [StrictFilterBackend]
     filterset_class = AlertFilter
     lookup_value_regex = "[0-9a-fA-F-]{32,36}"
     ordering = ("-opened_at", "-id")

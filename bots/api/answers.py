@@ -30,6 +30,8 @@ STORE_S = 20.0
 PAUSE_S = 15.0  # how long a stream may be silent: proxies close what is silent for a minute
 PADDING = b": kept alive\n\n"
 
+MORE_ERRORS = ("429", "502", "503", "504")  # for the schema: what `keep`, `check` and `wait_for` raise
+
 Event = Piece | Settled | None
 
 

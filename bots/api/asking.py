@@ -59,6 +59,7 @@ FAILED = OpenApiResponse(description="The model gave no answer; the message is f
 class AskView(APIView):
     required_scopes = {"write": "chat"}
     parser_classes = [BoundedJSONParser]
+    more_errors = answers.MORE_ERRORS
     content_negotiation_class = JsonOnly  # an event stream is asked for by `stream`, whatever Accept says
 
     @extend_schema(

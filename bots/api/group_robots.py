@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.utils.translation import gettext_lazy as _
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework import serializers
 from rest_framework.decorators import action
 from rest_framework.exceptions import APIException
@@ -94,6 +94,10 @@ class Refused(APIException):
             self.status_code, self.wait = 429, problem.retry_after_s  # DRF answers Retry-After
 
 
+TOO_MANY = OpenApiResponse(description="The platform takes no more just now; `Retry-After` says how long to wait.")
+NOT_SENT = OpenApiResponse(description="The platform refused it, or could not be reached; the message says why.")
+
+
 class GroupRobotViewSet(ResourceViewSet):
     """Custom group robots. Their address and secret are never returned, only fingerprints."""
 
@@ -106,7 +110,7 @@ class GroupRobotViewSet(ResourceViewSet):
     @extend_schema(
         summary="Send a message into the group",
         request=RobotPushSerializer,
-        responses={200: PushOutcomeSerializer, 202: PushOutcomeSerializer},
+        responses={200: PushOutcomeSerializer, 202: PushOutcomeSerializer, 429: TOO_MANY, 502: NOT_SENT},
     )
     @action(detail=True, methods=["post"])
     def push(self, request: Request, pk: str) -> Response:

@@ -155,7 +155,11 @@ class LanguageModelViewSet(ResourceViewSet):
         live = Prefetch("workers", WorkerState.objects.live(), to_attr="live_workers")
         return LanguageModel.objects.prefetch_related(live)
 
-    @extend_schema(summary="Ask a model something", request=None, responses=LanguageModelSerializer)
+    @extend_schema(
+        summary="Ask a model something",
+        request=None,
+        responses={200: LanguageModelSerializer, 202: LanguageModelSerializer},
+    )
     @action(detail=True, methods=["post"])
     def check(self, request: Request, pk: str) -> Response:
         """200 with the outcome; 202 where a worker was asked to: read the model again in some seconds."""

@@ -11,6 +11,7 @@ from asgiref.sync import async_to_sync
 from django.http import HttpRequest, HttpResponseBase, JsonResponse
 from django.urls import path, re_path
 from django.utils.translation import gettext_lazy as _
+from django.views.decorators.csrf import csrf_exempt
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
@@ -47,6 +48,7 @@ class OpenAIParser(BoundedJSONParser):
 class OpenAIView(APIView):
     parser_classes = [OpenAIParser]
     content_negotiation_class = JsonOnly
+    error_serializer = openai_shapes.ErrorSerializer
     required_scopes: Any = {"write": "chat"}
 
     def get_exception_handler(self) -> Callable[..., Response]:
@@ -74,6 +76,7 @@ class ModelView(ModelsView):
 
 
 class CompletionView(OpenAIView):
+    more_errors = answers.MORE_ERRORS
     serializer_class: ClassVar[type[CompletionSerializer]]
     shape: ClassVar[type[Shape]]
 
@@ -115,6 +118,7 @@ class TextCompletionsView(CompletionView):
         return super().post(request)
 
 
+@csrf_exempt
 def unknown(request: HttpRequest) -> JsonResponse:
     text = f"Unknown address: {request.method} {request.path[:200]}"
     return JsonResponse(openai_shapes.error_body(text, "unknown_url", 404), status=404)

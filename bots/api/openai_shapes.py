@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from rest_framework import exceptions, status
+from rest_framework import exceptions, serializers, status
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
@@ -97,6 +97,25 @@ def model(bot: Bot) -> Json:
 
 class ModelNotFound(exceptions.NotFound):
     default_code = "model_not_found"
+
+
+class ErrorDetailSerializer(serializers.Serializer[Any]):
+    message = serializers.CharField()
+    type = serializers.CharField()
+    param = serializers.CharField(allow_null=True)
+    code = serializers.CharField()
+
+    class Meta:
+        ref_name = "OpenAIErrorDetail"
+
+
+class ErrorSerializer(serializers.Serializer[Any]):
+    """For the schema only."""
+
+    error = ErrorDetailSerializer()
+
+    class Meta:
+        ref_name = "OpenAIError"
 
 
 def error_body(message: str, code: str, status_code: int, param: str | None = None) -> Json:

@@ -6,7 +6,6 @@ from typing import Any
 
 import django_filters
 from django.http import HttpResponseBase
-from django_filters.rest_framework import DjangoFilterBackend
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
 from rest_framework import mixins, serializers, viewsets
@@ -17,6 +16,7 @@ from bots.api.conversations import MESSAGES
 from bots.models import ModelUsage
 from monitoring import audit
 from monitoring.api import JsonOnly
+from monitoring.filtering import StrictFilterBackend
 
 
 class ModelUsageSerializer(serializers.ModelSerializer[ModelUsage]):
@@ -52,7 +52,7 @@ class UsageViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[ModelUsage]):
     queryset = ModelUsage.objects.all()
     serializer_class = ModelUsageSerializer
     required_scopes = MESSAGES
-    filter_backends = [DjangoFilterBackend]
+    filter_backends = [StrictFilterBackend]
     filterset_class = UsageFilter
     content_negotiation_class = JsonOnly
     ordering = ("-day", "-id")

@@ -55,7 +55,7 @@ class IPRuleSerializer(serializers.ModelSerializer[IPRule]):
     automatic = serializers.BooleanField(
         source="is_automatic", read_only=True, help_text="Made by ClawdBot after repeated failures."
     )
-    created_by = serializers.SlugRelatedField[User](slug_field="username", read_only=True)
+    created_by = serializers.SlugRelatedField[User](slug_field="username", read_only=True, allow_null=True)
     confirm_lockout = serializers.BooleanField(
         write_only=True, default=False, help_text="Needed for a rule that refuses the address you call from."
     )
@@ -178,7 +178,7 @@ class ApiClientSerializer(serializers.ModelSerializer[ApiClient]):
     networks = NetworksField(required=False)
     expires_at = serializers.DateTimeField(source="expiry_date", required=False, allow_null=True)
     created_at = serializers.DateTimeField(source="created", read_only=True)
-    created_by = serializers.SlugRelatedField[User](slug_field="username", read_only=True)
+    created_by = serializers.SlugRelatedField[User](slug_field="username", read_only=True, allow_null=True)
 
     class Meta:
         model = ApiClient

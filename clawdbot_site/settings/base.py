@@ -169,10 +169,10 @@ REST_FRAMEWORK = {
     ],
     "DEFAULT_PERMISSION_CLASSES": ["clawdbot_site.security.permissions.HasScopes"],
     "DEFAULT_PAGINATION_CLASS": "clawdbot_site.rest.NewestFirst",
-    "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
+    "DEFAULT_FILTER_BACKENDS": ["monitoring.filtering.StrictFilterBackend"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["clawdbot_site.security.parsing.BoundedJSONParser"],
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "clawdbot_site.schema.SchemaWithErrors",
     "EXCEPTION_HANDLER": "clawdbot_site.rest.one_error_shape",
     "NUM_PROXIES": 0,  # addresses come from the gate; DRF must not read X-Forwarded-For by itself
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
