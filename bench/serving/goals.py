@@ -55,12 +55,15 @@ class Ratio:
 
 
 def ratio(rounds: Sequence[Sequence[Run]], other: str, figure: str) -> Ratio:
-    """``figure`` is the name of a rate, or ``whole``: the mean time of an answer, theirs to ours."""
-    pairs = [(runs[0], run) for runs in rounds for run in runs[1:] if run.contestant == other]
-    if not pairs:
+    """``figure`` is the name of a rate, or ``whole``: the mean time of an answer, theirs to ours.
+
+    Who ran in the first round only, for want of time, is compared with all of ours.
+    """
+    theirs = [_figure(run, figure) for runs in rounds for run in runs if run.contestant == other]
+    if not theirs:
         return Ratio(math.nan, math.nan, 0)
-    values = [_figure(ours, figure) / _figure(theirs, figure) for ours, theirs in pairs]
-    own = [_figure(ours, figure) for ours, _ in pairs]
+    own = [_figure(runs[0], figure) for runs in rounds]
+    values = [mine / theirs[min(at, len(theirs) - 1)] for at, mine in enumerate(own)]
     return Ratio(median(values), max(own) / min(own) - 1, len(own))
 
 

@@ -18,6 +18,7 @@ class Plan:
     limits: EngineLimits
     asks: int  # of the comparison's trace
     rounds: int
+    bar_asks: int  # of 16 people
     plain_nth: int  # plain ``generate`` gets each so many-th question: it would take as many times as long
     static_nth: int
     static: tuple[int, ...]  # sizes
@@ -49,6 +50,7 @@ def _cpu_quick(minutes: float) -> Plan:
         limits=_CPU_LIMITS,
         asks=24,
         rounds=2,
+        bar_asks=16,
         plain_nth=8,
         static_nth=1,
         static=(16,),
@@ -69,13 +71,15 @@ def _cpu_full(minutes: float) -> Plan:
         limits=_CPU_LIMITS,
         asks=96,
         rounds=3,
-        plain_nth=16,
-        static_nth=3,
+        bar_asks=32,
+        plain_nth=8,
+        static_nth=6,
         static=(16,),
         users=(1, 16, 64, 256),
         long_contexts=((64, 704, 64),),
         decode=((1, 256), (16, 256), (64, 256)),
         open_asks=48,
+        loads=(0.7,),
     )
 
 
@@ -88,6 +92,7 @@ def _gpu(minutes: float, name: str) -> Plan:
         limits=_GPU_LIMITS,
         asks=256,
         rounds=3,
+        bar_asks=32,
         plain_nth=64,
         static_nth=2,
         static=(16, 64),

@@ -149,7 +149,7 @@ def _row(run: Run) -> tuple[str, ...]:
 
 def _medians(rounds: Sequence[Sequence[Run]], rate: str) -> Iterable[tuple[str, ...]]:
     """Of each contestant the round whose rate is the median."""
-    for column in zip(*rounds, strict=True):
+    for column in _columns(rounds):
         ranked = sorted(column, key=lambda run: run.tokens_per_s)
         run = ranked[(len(ranked) - 1) // 2]
         own = "" if run.contestant == "ours" else str(goals.ratio(rounds, run.contestant, rate))
@@ -157,7 +157,13 @@ def _medians(rounds: Sequence[Sequence[Run]], rate: str) -> Iterable[tuple[str, 
 
 
 def _rates(rounds: Sequence[Sequence[Run]]) -> dict[str, float]:
-    return {column[0].contestant: middle([run.tokens_per_s for run in column]) for column in zip(*rounds, strict=True)}
+    return {column[0].contestant: middle([run.tokens_per_s for run in column]) for column in _columns(rounds)}
+
+
+def _columns(rounds: Sequence[Sequence[Run]]) -> list[list[Run]]:
+    """All runs of each contestant, in the order of the first round."""
+    names = [run.contestant for run in rounds[0]] if rounds else []
+    return [[run for runs in rounds for run in runs if run.contestant == name] for name in names]
 
 
 def _verdict(verdict: Verdict) -> tuple[str, ...]:

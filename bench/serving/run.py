@@ -20,8 +20,8 @@ _ON_CPU: tuple[tuple[str, Part, float], ...] = (
     ("decode", parts.decoding, 0.1),
     ("followups", parts.followups, 0.15),
     ("bar", parts.bar, 0.25),
-    ("compare", parts.compare, 0.65),
-    ("long", parts.long_contexts, 0.8),
+    ("compare", parts.compare, 0.68),
+    ("long", parts.long_contexts, 0.85),
     ("loops", parts.loops, 0.97),
 )
 _ON_GPU: tuple[tuple[str, Part, float], ...] = (

@@ -37,7 +37,7 @@ class Adapter:
         except UnknownAttention:
             self._switch(self._before)
             raise
-        self.backend = backend or backend_for(self.device)
+        self.backend = backend or backend_for(self.device, model.dtype)
         self._undo_fusing = self.backend.fuse(model)
 
     def forward(self, ids: Tensor, positions: Tensor, keep: Tensor, step: Step, **seen: Any) -> Tensor:

@@ -69,7 +69,8 @@ class _Paged:
 
     def build(self) -> PagedCore:
         device, limits = self._loaded.device, self._limits
-        cache = KVCache(self._adapter.layers, self._pages, self._loaded.model.dtype, device)
+        dtype, mirrored = self._loaded.model.dtype, self._adapter.backend.mirrors
+        cache = KVCache(self._adapter.layers, self._pages, dtype, device, mirrored=mirrored)
         eager = Runner(
             self._adapter,
             cache,
@@ -89,7 +90,7 @@ def _page_count(loaded: LocalModel, adapter: Adapter, limits: EngineLimits, cont
     if limits.kv_cache_pages is not None:
         return limits.kv_cache_pages
     dtype: torch.dtype = loaded.model.dtype
-    copies = 2 if loaded.device.type == "cpu" else 1  # there a mirror of the cache may fill up as well
+    copies = 2 if adapter.backend.mirrors else 1
     page_bytes = copies * PAGE_TOKENS * dtype.itemsize * sum(layer.numbers_per_token for layer in adapter.layers)
     wanted = pages_for(context_tokens) * (limits.max_running + 1)  # one more: for what nobody holds, but may come back
     return max(1, min(wanted, cache_bytes(loaded.device, limits.kv_cache_bytes) // page_bytes))

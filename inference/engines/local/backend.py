@@ -10,10 +10,13 @@ from typing import Any
 
 import torch
 
+from inference.engines.local import norms_native
 from inference.engines.local.attention import Step
 from inference.engines.local.attention_cpu import CpuStep
+from inference.engines.local.attention_native import NativeStep
 from inference.engines.local.batch import Batch
 from inference.engines.local.kv import KVCache
+from inference.engines.local.native import SMALL, native_for
 from inference.engines.local.sampling import Pick, pick
 
 logger = logging.getLogger(__name__)
@@ -23,24 +26,27 @@ StepMaker = Callable[[KVCache, Batch], Step]
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """``fuse`` replaces parts of a model by faster ones, and returns how to undo it."""
+    """``fuse`` replaces parts of a model by faster ones, and returns how to undo it. ``mirrors``: it may hold the keys
+    and values of running sequences a second time."""
 
     make_step: StepMaker
     pick: Pick
     fuse: Callable[[Any], Callable[[], None]]
+    mirrors: bool = False
 
 
 def _as_it_is(model: Any) -> Callable[[], None]:
     return lambda: None
 
 
-CPU = Backend(CpuStep, pick, _as_it_is)
+CPU = Backend(CpuStep, pick, _as_it_is, mirrors=True)  # torch alone
+NATIVE = Backend(NativeStep, pick, norms_native.fuse)
 
 
-def backend_for(device: torch.device) -> Backend:
+def backend_for(device: torch.device, dtype: torch.dtype) -> Backend:
     """Falls back with a warning that says why."""
     if device.type != "cuda":
-        return CPU
+        return NATIVE if dtype == torch.float32 and native_for(SMALL) else CPU
     try:
         from inference.engines.local import backend_gpu  # Triton need not be installed where there is no GPU
 

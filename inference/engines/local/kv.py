@@ -29,16 +29,25 @@ class LayerShape:
 class KVCache:
     """Each layer's keys and values are [pages, page, kv heads, size]; page 0 is nobody's.
 
-    Zeroed, because what is beyond a sequence's end in its last page is masked, but still multiplied.
+    Zeroed, because what is beyond a sequence's end in its last page is masked, but still multiplied. ``mirrored``: what
+    runs may be held a second time, as some attention reads it faster.
     """
 
-    def __init__(self, layers: Sequence[LayerShape], pages: int, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self,
+        layers: Sequence[LayerShape],
+        pages: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        *,
+        mirrored: bool = False,
+    ) -> None:
         def zeros(layer: LayerShape, size: int) -> Tensor:
             return torch.zeros(pages + 1, PAGE_TOKENS, layer.kv_heads, size, dtype=dtype, device=device)
 
         self.keys = [zeros(layer, layer.key_size) for layer in layers]
         self.values = [zeros(layer, layer.value_size) for layer in layers]
-        self.mirror = Mirror(self.keys, self.values) if device.type == "cpu" else None
+        self.mirror = Mirror(self.keys, self.values) if mirrored else None
 
     def of(self, layer: int) -> tuple[Tensor, Tensor]:
         return self.keys[layer], self.values[layer]

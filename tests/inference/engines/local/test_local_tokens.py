@@ -13,6 +13,8 @@ from inference.engines.local.adapter import Adapter
 from inference.engines.local.assembly import assemble
 from inference.engines.local.attention import UnknownAttention
 from inference.engines.local.attention_cpu import CpuStep
+from inference.engines.local.attention_native import NativeStep
+from inference.engines.local.backend import backend_for
 from inference.engines.local.core import PagedCore
 from inference.engines.local.limits import EngineLimits
 from inference.engines.local.model import ready
@@ -147,10 +149,11 @@ def test_a_model_that_we_do_not_understand_is_left_to_generate(tokenizer):
 
 
 def test_a_model_that_fails_the_self_test_is_left_to_generate(tokenizer, monkeypatch):
-    def wrong(self: CpuStep, layer: int, query: torch.Tensor, *args: object, **options: object) -> torch.Tensor:
+    def wrong(self: object, layer: int, query: torch.Tensor, *args: object, **options: object) -> torch.Tensor:
         return query.transpose(0, 1)
 
-    monkeypatch.setattr(CpuStep, "attend", wrong)
+    for step in (CpuStep, NativeStep):
+        monkeypatch.setattr(step, "attend", wrong)
 
     assembly = assemble(tiny.make("llama", tokenizer), TIGHT)
 
@@ -226,7 +229,8 @@ def test_a_step_without_memory_is_tried_in_parts(tokenizer):
 
 def test_a_context_that_memory_cannot_hold_is_cut_and_said(tokenizer, caplog):
     loaded = tiny.make("llama", tokenizer)
-    token_bytes = 2 * 2 * 2 * 16 * 4 * 2  # layers, keys and values, heads, size, float32, and the mirror
+    copies = 2 if backend_for(loaded.device, loaded.model.dtype).mirrors else 1
+    token_bytes = 2 * 2 * 2 * 16 * 4 * copies  # layers, keys and values, heads, size, float32
 
     assembly = assemble(loaded, EngineLimits(kv_cache_bytes=20 * 16 * token_bytes + 100))
 

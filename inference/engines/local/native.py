@@ -1,0 +1,124 @@
+"""Our C functions for a CPU (``native.c``), compiled by the machine's own compiler when a model is loaded.
+
+The library is built for the sizes of one kind of head, in a folder that is gone once it is loaded. Where there is no
+compiler, or what it made cannot be loaded, callers do with torch alone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from inference.engines.local.limits import PAGE_TOKENS
+
+logger = logging.getLogger(__name__)
+
+_SOURCE = Path(__file__).with_name("native.c")
+_COMPILERS = ("cc", "gcc", "clang")
+_PATIENCE_S = 60.0
+# Sums may be taken in any order, as vectors want it; numbers that are none must still come out as such.
+_FLAGS = ("-O3", "-march=native", "-fassociative-math", "-fno-signed-zeros", "-fno-trapping-math", "-fno-math-errno")
+_POINTER, _COUNT, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
+_ATTEND: tuple[Any, ...] = (*[_POINTER] * 4, _COUNT, _POINTER, _POINTER, _COUNT, _COUNT, _NUMBER, _NUMBER)
+_RMS_NORM: tuple[Any, ...] = (_POINTER, _POINTER, _POINTER, _COUNT, _COUNT, _NUMBER, _NUMBER)
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """What the functions are compiled for."""
+
+    kv_heads: int
+    group: int  # query heads for each key head
+    key_size: int
+    value_size: int
+
+
+SMALL = Heads(1, 1, 16, 16)  # for functions that know no heads
+
+
+class Native:
+    """The functions. Tensors must be dense, float32, and on the CPU; they run without Python's lock."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._attend, self._rms_norm = library.attend, library.rms_norm
+        self._attend.argtypes, self._attend.restype = _ATTEND, None
+        self._rms_norm.argtypes, self._rms_norm.restype = _RMS_NORM, None
+
+    def attend(
+        self,
+        query: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        table: Tensor,
+        lengths: Tensor,
+        out: Tensor,
+        *,
+        scaling: float,
+        window: int | None,
+        softcap: float | None,
+    ) -> None:
+        """[rows, heads, size], two [pages, page, kv heads, size], int32 [rows, pages] (its rows may be apart), int64
+        [rows] -> ``out`` [rows, heads, size of values]."""
+        self._attend(
+            query.data_ptr(),
+            keys.data_ptr(),
+            values.data_ptr(),
+            table.data_ptr(),
+            table.stride(0),
+            lengths.data_ptr(),
+            out.data_ptr(),
+            len(query),
+            window or 0,
+            scaling,
+            softcap or 0.0,
+        )
+
+    def rms_norm(self, given: Tensor, weight: Tensor, out: Tensor, epsilon: float, *, one_more: bool) -> None:
+        size = given.shape[-1]
+        rows = given.numel() // size
+        self._rms_norm(given.data_ptr(), weight.data_ptr(), out.data_ptr(), rows, size, epsilon, float(one_more))
+
+
+@lru_cache
+def native_for(heads: Heads) -> Native | None:
+    """Compile, once a process; None where that does not work."""
+    compiler = next(filter(None, map(shutil.which, _COMPILERS)), None)
+    if compiler is None:
+        logger.info("no C compiler (cc, gcc, clang): local models on the CPU are somewhat slower")
+        return None
+    try:
+        return Native(_built(compiler, heads))
+    except (OSError, subprocess.SubprocessError) as error:  # no space, no headers, a folder that runs nothing
+        said = getattr(error, "stderr", None) or str(error)
+        logger.warning("the CPU kernels cannot be compiled; models are slower without", extra={"reason": said[-300:]})
+        return None
+
+
+def _built(compiler: str, heads: Heads) -> ctypes.CDLL:
+    sizes: dict[str, Any] = {
+        "PAGE": PAGE_TOKENS,
+        "KV_HEADS": heads.kv_heads,
+        "GROUP": heads.group,
+        "KEY_SIZE": heads.key_size,
+        "VALUE_SIZE": heads.value_size,
+    }
+    with tempfile.TemporaryDirectory(prefix="clawdbot-native-") as folder:
+        made = Path(folder) / "native.so"
+        defined = [f"-D{name}={size}" for name, size in sizes.items()]
+        subprocess.run(  # noqa: S603  (no word of it comes from outside)
+            [compiler, *_FLAGS, *defined, "-shared", "-fPIC", "-o", str(made), str(_SOURCE), "-lm"],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=_PATIENCE_S,
+        )
+        return ctypes.CDLL(str(made))

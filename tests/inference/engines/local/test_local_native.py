@@ -1,0 +1,121 @@
+"""The C functions for the CPU: what they compute, and models where there is no compiler for them."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+
+from inference.engines.local import attention_native
+from inference.engines.local.adapter import Adapter
+from inference.engines.local.backend import CPU, NATIVE
+from inference.engines.local.native import Heads, native_for
+from tests.inference.engines.local import tiny
+from tests.inference.engines.local.test_local_tokens import TIGHT, bench, check, mixed
+
+needs_compiler = pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="no C compiler")
+
+
+@pytest.fixture
+def no_compiler(monkeypatch) -> Iterator[None]:
+    monkeypatch.setenv("PATH", "")
+    native_for.cache_clear()
+    yield
+    native_for.cache_clear()
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("heads", "window", "softcap"),
+    [
+        (Heads(2, 2, 48, 48), None, None),
+        (Heads(1, 4, 24, 40), None, 2.0),
+        (Heads(3, 1, 16, 16), 21, None),
+        (Heads(2, 3, 7, 5), 5, 1.5),
+    ],
+)
+def test_attention_is_that_of_plain_arithmetic(heads, window, softcap):
+    torch.manual_seed(3)
+    lengths = torch.tensor([1, 16, 17, 70])
+    keys = torch.randn(20, 16, heads.kv_heads, heads.key_size)
+    values = torch.randn(20, 16, heads.kv_heads, heads.value_size)
+    table = torch.randperm(20)[:20].view(4, 5).int()
+    query = torch.randn(4, heads.kv_heads * heads.group, heads.key_size) * 3
+    out = torch.empty(4, heads.kv_heads * heads.group, heads.value_size)
+
+    native_for(heads).attend(query, keys, values, table, lengths, out, scaling=0.3, window=window, softcap=softcap)
+
+    for row, length in enumerate(lengths.tolist()):
+        seen = slice(max(0, length - (window or length)), length)
+        k, v = (pages[table[row]].flatten(0, 1)[seen].transpose(0, 1) for pages in (keys, values))
+        k, v = (part.repeat_interleave(heads.group, 0) for part in (k, v))
+        scores = query[row, :, None] @ k.transpose(1, 2) * 0.3
+        scores = softcap * torch.tanh(scores / softcap) if softcap else scores
+        torch.testing.assert_close(out[row], (scores.softmax(-1) @ v)[:, 0])
+
+
+@needs_compiler
+def test_a_number_that_is_none_stays_none():
+    heads = Heads(1, 1, 16, 16)
+    keys = torch.randn(2, 16, 1, 16)
+    keys[1, 3] = torch.nan
+    out = torch.empty(1, 1, 16)
+    table, lengths = torch.tensor([[1]], dtype=torch.int32), torch.tensor([5])
+
+    native_for(heads).attend(
+        torch.randn(1, 1, 16), keys, keys, table, lengths, out, scaling=1.0, window=None, softcap=None
+    )
+
+    assert out.isnan().all()
+
+
+@needs_compiler
+def test_a_model_in_float32_runs_on_them(tokenizer):
+    loaded = tiny.make("qwen3", tokenizer)
+    adapter = Adapter(loaded.model)
+    norms = [m for m in loaded.model.modules() if type(m).__name__.endswith("RMSNorm")]
+
+    assert adapter.backend is NATIVE
+    assert all("forward" in vars(norm) for norm in norms)
+
+    adapter.restore()
+    assert not any("forward" in vars(norm) for norm in norms)
+
+
+@needs_compiler
+def test_the_rows_of_a_step_are_shared_among_threads(tokenizer, monkeypatch):
+    monkeypatch.setattr(attention_native, "_PAGES_A_THREAD", 2)  # prompts here are short
+    running = bench("mistral", tokenizer, replace(TIGHT, kv_cache_pages=80))
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+
+    left, _ = mixed(running, 10, seed=4)
+
+    torch.set_num_threads(before)
+    check(running, left)
+
+
+@pytest.mark.parametrize("name", ["mistral", "gemma2"])
+def test_without_a_compiler_torch_computes_alone(name, tokenizer, no_compiler, caplog):
+    caplog.set_level(logging.INFO)
+
+    running = bench(name, tokenizer)
+    left, _ = mixed(running, 16, seed=3)
+
+    assert running.core.runner.backend is CPU
+    assert caplog.messages == ["no C compiler (cc, gcc, clang): local models on the CPU are somewhat slower"]
+    check(running, left)
+
+
+def test_a_compiler_that_fails_is_no_obstacle(tokenizer, no_compiler, tmp_path, monkeypatch, caplog):
+    compiler = tmp_path / "cc"
+    compiler.write_text("#!/bin/sh\necho no such header >&2\nexit 1\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    assert Adapter(tiny.make("llama", tokenizer).model).backend is CPU
+    assert [(r.levelname, r.reason) for r in caplog.records] == [("WARNING", "no such header\n")]
