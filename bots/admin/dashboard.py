@@ -57,6 +57,7 @@ class Bar:
 def add_dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """Unfold's callback. Numbers are for who may read messages; everybody else gets the way to the playground."""
     context["is_embedded"] = settings.EMBEDDED
+    context["asks_no_second_factor"] = not settings.MFA_REQUIRED_ROLES
     if request.user.has_perm("bots.view_message"):
         context |= _numbers(timezone.now())
     if request.user.has_perm("bots.add_endpoint"):

@@ -17,10 +17,11 @@ from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 from unfold.forms import AdminPasswordChangeForm, AuthenticationForm, UserChangeForm, UserCreationForm
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
-from clawdbot_site.security import roles
+from clawdbot_site.security import roles, second_factor
 from clawdbot_site.security.ip_rules import normalise
 from clawdbot_site.security.models import ApiClient, IPRule, SigningKey, Team, User
 from clawdbot_site.security.models.clients import Scope
@@ -68,11 +69,27 @@ class UserAdmin(DjangoUserAdmin, OwnersOnly):
     form = AccountForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
-    list_display = ["username", "full_name", "email", "roles", "is_active", "is_staff", "is_superuser", "last_login"]
+    list_display = [
+        "username",
+        "full_name",
+        "email",
+        "roles",
+        "has_second_factor",
+        "is_active",
+        "is_staff",
+        "is_superuser",
+        "last_login",
+    ]
     list_filter = ["is_active", "is_staff", "is_superuser", "groups", "teams"]
     search_fields = ["username", "first_name", "last_name", "email"]
     ordering = ["username"]
     readonly_fields = ["last_login", "date_joined"]
+    actions = ["reset_second_factor", "sign_out"]
+
+    @admin.display(description=_("second factor"), boolean=True)
+    def has_second_factor(self, user: User) -> bool:
+        factor = getattr(user, "second_factor", None)
+        return factor is not None and factor.confirmed_at is not None
 
     @admin.display(description=_("name"))
     def full_name(self, user: User) -> str:
@@ -88,7 +105,23 @@ class UserAdmin(DjangoUserAdmin, OwnersOnly):
         return response
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
-        return super().get_queryset(request).prefetch_related("groups")
+        rows: QuerySet[User] = super().get_queryset(request).select_related("second_factor")
+        return rows.defer("second_factor__secret", "second_factor__pending_secret").prefetch_related("groups")
+
+    def has_owner_permission(self, request: HttpRequest) -> bool:
+        return self.is_owner(request)
+
+    @admin.action(description=_("Reset the second factor (lost phone)"), permissions=["owner"])
+    def reset_second_factor(self, request: HttpRequest, users: QuerySet[User]) -> None:
+        reset = [user for user in users if second_factor.remove(user, reason="by an owner")]
+        text = ngettext("%(count)d second factor was reset.", "%(count)d second factors were reset.", len(reset))
+        messages.success(request, text % {"count": len(reset)})
+
+    @admin.action(description=_("Sign out everywhere"), permissions=["owner"])
+    def sign_out(self, request: HttpRequest, users: QuerySet[User]) -> None:
+        for user in users:
+            second_factor.sign_out_everywhere(user, reason="by an owner")
+        messages.success(request, _("Their sessions and refresh tokens have ended."))
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> list[str]:
         fields = list(super().get_readonly_fields(request, obj))

@@ -62,7 +62,7 @@ def _wrapped_by_old() -> Iterator[Finding]:
 
 
 def sign_in() -> Iterator[Finding]:
-    roles = list(getattr(settings, "MFA_REQUIRED_ROLES", []))
+    roles = list(settings.MFA_REQUIRED_ROLES)
     if roles:
         yield Finding("ok", _("A second factor is required of: %(roles)s.") % {"roles": ", ".join(map(str, roles))})
         return

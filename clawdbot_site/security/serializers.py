@@ -23,7 +23,13 @@ class TokenRequestSerializer(serializers.Serializer[Any]):
 
     username = serializers.CharField(required=False, max_length=150)
     password = serializers.CharField(required=False, max_length=1000, trim_whitespace=False, write_only=True)
-    otp = serializers.CharField(required=False, max_length=32, allow_blank=True, write_only=True)
+    otp = serializers.CharField(
+        required=False,
+        max_length=32,
+        allow_blank=True,
+        write_only=True,
+        help_text="Who has a second factor: a code of it, or a recovery code. Without: 401 `otp_required`.",
+    )
     api_key = serializers.CharField(required=False, max_length=200, write_only=True)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
