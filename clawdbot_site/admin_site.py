@@ -15,6 +15,7 @@ from unfold.sites import UnfoldAdminSite
 
 from clawdbot_site.security import sessions
 from clawdbot_site.security import sign_in_pages as pages
+from clawdbot_site.security.models import User
 from monitoring import audit
 
 # Addresses behind which somebody could give rights away: who sits there is asked again after a quarter of an hour.
@@ -41,7 +42,7 @@ class AdminSite(UnfoldAdminSite):
     def has_permission(self, request: HttpRequest) -> bool:
         """Staff, signed in with all that their sign-in needs (rule A6): the middleware says so, and is asked again."""
         user = request.user
-        if not super().has_permission(request):
+        if not super().has_permission(request) or not isinstance(user, User):
             return False
         session = getattr(request, "session", None)  # tests of single pages bring none
         return session is None or sessions.is_complete(sessions.of(session, user), user)

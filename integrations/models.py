@@ -25,6 +25,7 @@ class Platform(models.TextChoices):
 class PlatformCredential(models.Model):
     """Secrets are encrypted, bound to this row, and never shown again: only fingerprints are."""
 
+    team_paths = ("team",)
     SECRETS = ("app_secret", "verification_token", "encrypt_key")
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -129,6 +130,7 @@ class QuotaUsage(models.Model):
 class GroupRobot(models.Model):
     """A custom robot that somebody added to a group in its settings: no app stands behind it, and it hears nothing."""
 
+    team_paths = ("team",)
     SECRETS = ("webhook_url", "signing_secret")
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)

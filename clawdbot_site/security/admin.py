@@ -267,7 +267,7 @@ class ApiClientForm(forms.ModelForm):
 
     class Meta:
         model = ApiClient
-        fields = ["name", "scopes", "networks", "expiry_date", "is_active", "revoked"]
+        fields = ["name", "scopes", "team", "networks", "expiry_date", "is_active", "revoked"]
 
     def clean_scopes(self) -> list[str]:
         given = self.cleaned_data["scopes"]
@@ -282,14 +282,24 @@ class ApiClientAdmin(AuditedModelAdmin):
     """The key is shown once, after saving. Clients are revoked, not deleted."""
 
     form = ApiClientForm
-    list_display = ["name", "prefix", "scope_list", "usable", "expiry_date", "last_used_at", "created_by", "created"]
-    list_filter = ["is_active", "revoked", "expiry_date", "created"]
+    list_display = [
+        "name",
+        "prefix",
+        "scope_list",
+        "team",
+        "usable",
+        "expiry_date",
+        "last_used_at",
+        "created_by",
+        "created",
+    ]
+    list_filter = ["is_active", "revoked", "team", "expiry_date", "created"]
     search_fields = ["name", "prefix", "created_by__username"]
-    list_select_related = ["created_by"]
+    list_select_related = ["created_by", "team"]
     readonly_fields = ["prefix", "last_used_at", "created", "created_by"]
     actions = ["revoke"]
     fieldsets = [
-        (None, {"fields": ["name", "scopes", "networks", "expiry_date", "is_active", "revoked"]}),
+        (None, {"fields": ["name", "scopes", "team", "networks", "expiry_date", "is_active", "revoked"]}),
         (_("Use"), {"fields": ["prefix", "last_used_at", "created", "created_by"]}),
     ]
 

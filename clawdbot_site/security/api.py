@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.db import transaction
+from django.db.models import QuerySet
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
 from rest_framework import serializers
 from rest_framework.routers import BaseRouter
@@ -14,6 +15,7 @@ from clawdbot_site.security.serializers import (
     ApiClientCreatedSerializer,
     ApiClientSerializer,
     IPRuleSerializer,
+    bound_team,
     would_lock_out,
 )
 from clawdbot_site.security.throttling import address_of
@@ -51,10 +53,16 @@ class IPRuleViewSet(AuditedModelViewSet):
 class ApiClientViewSet(AuditedModelViewSet):
     """Programs that may call. A client's key is in the answer that makes it, and nowhere else."""
 
-    queryset = ApiClient.objects.select_related("created_by").filter(revoked=False)
+    queryset = ApiClient.objects.select_related("created_by", "team").filter(revoked=False)
     required_scopes = ADMIN_ONLY
     filterset_fields = ["name", "prefix", "is_active"]
     ordering = ("-created", "-id")
+
+    def get_queryset(self) -> QuerySet[ApiClient]:
+        """A program of one team manages that team's programs only."""
+        rows = super().get_queryset()
+        bound = bound_team(self.request)
+        return rows.filter(team=bound) if bound else rows
 
     def get_serializer_class(self) -> type[ApiClientSerializer]:
         return ApiClientCreatedSerializer if self.action == "create" else ApiClientSerializer

@@ -11,7 +11,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 
 from clawdbot_site.security.ip_rules import Rule, locks_out, normalise
-from clawdbot_site.security.models import ApiClient, IPRule, User
+from clawdbot_site.security.models import ApiClient, IPRule, Team, User
 from clawdbot_site.security.models.clients import Scope, validate_networks, validate_scopes
 from clawdbot_site.security.throttling import address_of
 
@@ -146,6 +146,13 @@ class NetworksField(serializers.JSONField):
 class ApiClientSerializer(serializers.ModelSerializer[ApiClient]):
     scopes = ScopesField()
     networks = NetworksField(required=False)
+    team = serializers.SlugRelatedField[Team](
+        slug_field="name",
+        queryset=Team.objects.all(),
+        required=False,
+        allow_null=True,
+        help_text="The name of the team whose things it sees, besides those of none; null: everything.",
+    )
     expires_at = serializers.DateTimeField(source="expiry_date", required=False, allow_null=True)
     created_at = serializers.DateTimeField(source="created", read_only=True)
     created_by = serializers.SlugRelatedField[User](slug_field="username", read_only=True)
@@ -156,6 +163,7 @@ class ApiClientSerializer(serializers.ModelSerializer[ApiClient]):
             "id",
             "name",
             "scopes",
+            "team",
             "networks",
             "expires_at",
             "is_active",
@@ -165,6 +173,18 @@ class ApiClientSerializer(serializers.ModelSerializer[ApiClient]):
             "created_by",
         ]
         read_only_fields = ["prefix", "last_used_at"]
+
+    def validate_team(self, team: Team | None) -> Team | None:
+        """A program of one team makes none that sees more."""
+        if team != (bound := bound_team(self.context["request"])) and bound is not None:
+            raise serializers.ValidationError(_("You cannot give what you do not have: another team's view."))
+        return team
+
+
+def bound_team(request: Request) -> Team | None:
+    """The team of the program that calls; None for people and for programs that see everything."""
+    client = getattr(request.user, "client", None)
+    return client.team if isinstance(client, ApiClient) else None
 
 
 class ApiClientCreatedSerializer(ApiClientSerializer):
@@ -177,6 +197,8 @@ class ApiClientCreatedSerializer(ApiClientSerializer):
 
     def create(self, validated_data: dict[str, Any]) -> ApiClient:
         creator = person_of(self.context["request"])
+        if bound := bound_team(self.context["request"]):
+            validated_data["team"] = bound
         client: Any
         client, client.key = ApiClient.objects.create_key(**validated_data, created_by=creator)
         return cast(ApiClient, client)

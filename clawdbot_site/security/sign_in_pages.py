@@ -86,7 +86,7 @@ def set_up(request: HttpRequest) -> HttpResponse:
     if form.is_valid() and (codes := _set_up(request, user, form)):
         return _codes_page(request, codes)
     secret = second_factor.pending_secret(user)
-    shown = {"secret": " ".join(secret[begin : begin + 4] for begin in range(0, len(secret), 4))}
+    shown: dict[str, Any] = {"secret": " ".join(secret[begin : begin + 4] for begin in range(0, len(secret), 4))}
     shown |= {"form": form, "account": user, "qr": _qr(second_factor.uri_of(secret, user))}
     shown |= {"is_required": getattr(request, "signing_in", None) is not None}
     return _page(request, "security/set_up.html", _("Set up a second factor"), **shown)

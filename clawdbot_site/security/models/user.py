@@ -37,6 +37,8 @@ class Team(models.Model):
     members = models.ManyToManyField(User, verbose_name=_("members"), related_name="teams", blank=True)
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
 
+    team_paths = ("pk",)
+
     class Meta:
         verbose_name = _("team")
         verbose_name_plural = _("teams")
