@@ -48,6 +48,7 @@ def opens(key: str, **extra) -> int:
     return APIClient().get(LIST, HTTP_AUTHORIZATION=f"Api-Key {key}", **extra).status_code
 
 
+@pytest.mark.rule("A5")
 def test_key_is_shown_once_and_works_when_a_client_is_made():
     rest = caller("admin", "chat")
     made = rest.post(LIST, {"name": "robot", "scopes": ["admin"], "networks": ["10.1.2.3/8"]})
