@@ -261,6 +261,19 @@ async def test_a_socket_of_a_page_ends_with_the_account_and_the_session(ann, qui
     assert await closing_code(connection) == 4401
 
 
+@pytest.mark.rule("A4", "A11")
+@pytest.mark.parametrize("change", [{"is_active": False}, {"revoked": True}, {"scopes": ["bots:read"]}])
+async def test_a_socket_of_a_program_ends_when_its_key_is_taken_away(ann, quick, change):
+    client, _key = await sync_to_async(ApiClient.objects.create_key)(name="crm", scopes=["chat"])
+    connection = line()
+    await connection.connect()
+    token = await sync_to_async(jwt.issue_access)(client, ["chat"])
+    await connection.send_json_to({"type": "auth", "token": token})
+    assert (await connection.receive_json_from())["type"] == "ready"
+    await sync_to_async(ApiClient.objects.update)(**change)
+    assert await closing_code(connection) == 4401
+
+
 # -- cookies and headers (A12) --
 
 ASK = (

@@ -198,6 +198,15 @@ def test_every_login_needs_a_code_of_this_login(staff):
     assert not is_in(second)
 
 
+@pytest.mark.rule("A6")
+def test_a_session_from_before_the_setting_is_led_to_setting_up(staff, settings):
+    settings.MFA_REQUIRED_ROLES = []
+    client = after_password(staff)
+    assert is_in(client)
+    settings.MFA_REQUIRED_ROLES = ["staff"]
+    assert client.get("/admin/", follow=True).redirect_chain[-1][0].startswith(reverse("admin:second_factor_set_up"))
+
+
 def test_a_code_is_good_once(staff):
     enrol(staff)
     code = code_of(staff)
