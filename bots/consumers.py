@@ -23,6 +23,7 @@ from clawdbot_site.security.authentication import (
     principal_from_session,
     principal_from_token,
 )
+from clawdbot_site.security.teams import visible
 
 logger = logging.getLogger(__name__)
 UNAUTHENTICATED, NO_SUCH_BOT, FORBIDDEN = 4401, 4404, 4403
@@ -44,6 +45,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
     async def connect(self) -> None:
         self._principal: Principal | None = None
         self._answers: set[asyncio.Task[None]] = set()
+        self._is_busy = False  # somebody wrote since the last check: their session is not idle
         self._slug = self.scope["url_route"]["kwargs"]["slug"]
         await self.accept()
         principal = await principal_from_session(self.scope)
@@ -69,7 +71,10 @@ class ChatConsumer(AsyncWebsocketConsumer):
 
     async def _is_welcome(self, principal: Principal) -> bool:
         is_over = principal.expires_at is not None and principal.expires_at < time.time()
-        return not is_over and await is_still_valid(principal) and await in_thread(_find_bot)(self._slug) is not None
+        is_busy, self._is_busy = self._is_busy, False
+        if is_over or not await is_still_valid(principal, is_busy=is_busy):
+            return False
+        return await in_thread(_find_bot)(self._slug, principal) is not None
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         frame = _frame(text_data)
@@ -91,7 +96,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
             await self._welcome(principal)
 
     async def _welcome(self, principal: Principal) -> None:
-        bot = await in_thread(_find_bot)(self._slug)
+        bot = await in_thread(_find_bot)(self._slug, principal)
         if bot is None or "chat" not in principal.scopes:
             await self._error("not_found" if bot is None else "forbidden", "You cannot talk to this bot.")
             await self.close(NO_SUCH_BOT if bot is None else FORBIDDEN)
@@ -117,6 +122,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
             return
         principal = self._principal
         assert principal
+        self._is_busy = True
         item = web.draft(
             self._bot,
             text,
@@ -179,8 +185,8 @@ def _frame(text: str | None) -> dict[str, Any] | None:
     return frame if isinstance(frame, dict) else None
 
 
-def _find_bot(slug: str) -> Bot | None:
-    return Bot.objects.select_related("model").filter(slug=slug, is_enabled=True).first()
+def _find_bot(slug: str, principal: Principal) -> Bot | None:
+    return visible(Bot.objects.select_related("model"), principal).filter(slug=slug, is_enabled=True).first()
 
 
 def _with_conversation(bot: Bot, scope_key: str, action: Any) -> None:

@@ -19,7 +19,8 @@ from django.db.models.fields.json import KeyTextTransform
 from django.http import HttpResponse
 from django.utils import timezone
 
-from bots.models import Message, ModelUsage
+from bots.models import Bot, Message, ModelUsage
+from clawdbot_site.security.teams import teams_of, visible
 from inference.models import LanguageModel
 from monitoring import exports
 
@@ -54,6 +55,13 @@ def count(day: date, *, keeps_price: bool) -> None:
             row = rows.get((used["bot"], used["model"])) or ModelUsage(day=day, bot=used["bot"], model=used["model"])
             _fill(row, used, None if keeps_price and not row._state.adding else prices.get(used["model"]))
             row.save()
+
+
+def visible_usage(rows: QuerySet[ModelUsage], caller: object) -> QuerySet[ModelUsage]:
+    """Of the bots that the caller may know of. What deleted bots cost is for who sees everything: nobody owns it."""
+    if teams_of(caller) is None:
+        return rows
+    return rows.filter(bot__in=visible(Bot.objects.all(), caller).values("slug"))
 
 
 def totals(rows: QuerySet[ModelUsage]) -> list[Total]:

@@ -18,6 +18,7 @@ from django.views.decorators.http import require_POST
 from unfold.decorators import display
 
 from clawdbot_site.security.secret_forms import AddressField, SecretsForm
+from clawdbot_site.security.team_admin import OfTeams, VisibleFilter
 from integrations import credential_check, quota, quota_meter, secret_page
 from integrations import robot_admin as robot_admin  # the page of group robots
 from integrations.checking import Finding
@@ -119,14 +120,13 @@ class PlatformCredentialForm(SecretsForm):
 
 
 @admin.register(PlatformCredential)
-class PlatformCredentialAdmin(AuditedModelAdmin):
+class PlatformCredentialAdmin(OfTeams, AuditedModelAdmin):
     form = PlatformCredentialForm
     list_display = ["name", "where", "app_id", "is_signed", "team", "used_this_month", "rotate_by", "updated_at"]
     readonly_fields = ["used_this_month"]
-    list_filter = ["platform", "allow_unsigned", "rotate_by", "team"]
+    list_filter = ["platform", "allow_unsigned", "rotate_by", ("team", VisibleFilter)]
     search_fields = ["name", "app_id", "corp_id"]
     list_select_related = ["team"]
-    autocomplete_fields = ["team"]
     change_form_outer_before_template = "integrations/check_panel.html"
     conditional_fields = {
         "allow_unsigned": FEISHU,

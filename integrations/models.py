@@ -31,6 +31,7 @@ class PlatformCredential(DatedSecrets):
     While one is being changed (``secret_change.py``), new ones stand beside those in use.
     """
 
+    team_paths = ("team",)
     SECRETS = ("app_secret", "verification_token", "encrypt_key")
     DATED = ("app_secret",)
 
@@ -163,6 +164,7 @@ class QuotaUsage(models.Model):
 class GroupRobot(models.Model):
     """A custom robot that somebody added to a group in its settings: no app stands behind it, and it hears nothing."""
 
+    team_paths = ("team",)
     SECRETS = ("webhook_url", "signing_secret")
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)

@@ -16,6 +16,7 @@ from django.views.decorators.http import require_POST
 from unfold.decorators import display
 
 from clawdbot_site.security.secret_forms import SecretsForm
+from clawdbot_site.security.team_admin import OfTeams, VisibleFilter
 from integrations import group_robots
 from integrations.errors import OutcomeUnknown, PlatformError
 from integrations.models import GroupRobot
@@ -53,13 +54,12 @@ class GroupRobotForm(SecretsForm):
 
 
 @admin.register(GroupRobot)
-class GroupRobotAdmin(AuditedModelAdmin):
+class GroupRobotAdmin(OfTeams, AuditedModelAdmin):
     form = GroupRobotForm
     list_display = ["name", "where", "state", "team", "last_sent_at", "trouble"]
-    list_filter = ["platform", "is_enabled", "team"]
+    list_filter = ["platform", "is_enabled", ("team", VisibleFilter)]
     search_fields = ["name"]
     list_select_related = ["team"]
-    autocomplete_fields = ["team"]
     readonly_fields = ["last_sent_at", "last_error"]
     change_form_outer_before_template = "integrations/robot_panel.html"
     fieldsets = [

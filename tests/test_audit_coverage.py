@@ -24,7 +24,7 @@ from rest_framework.test import APIClient
 
 from bots import doorbell
 from bots.models import Chat, Message
-from clawdbot_site.security.models import ApiClient, IPRule, Team
+from clawdbot_site.security.models import ApiClient, IPRule, SecondFactor, Team
 from clawdbot_site.security.models.clients import ALL_SCOPES
 from inference.models import LanguageModel, ModelKey
 from integrations import credential_check
@@ -312,6 +312,12 @@ SENT = {f"POST group-robots/{UUID}/push/"}  # needs a platform: tests/bots/api/t
 TOKENS = {"POST auth/token/", "POST auth/token/refresh/", "POST auth/token/revoke/"}
 
 
+def someone_with_a_second_factor() -> Any:
+    user = get_user_model().objects.create_user(f"somebody-{get_user_model().objects.count()}")
+    SecondFactor.objects.create(id=user.pk, user=user, confirmed_at=user.date_joined)
+    return user
+
+
 def put_away() -> Message:
     message = dead()
     message.discarded_at = message.received_at
@@ -391,7 +397,7 @@ def test_reading_an_endpoints_secret_address_leaves_an_entry(rest):
 
 Row = Callable[[], Any]
 ROWS: dict[str, Row] = {
-    "security.user": lambda: get_user_model().objects.create_user("somebody"),
+    "security.user": lambda: someone_with_a_second_factor(),
     "auth.group": lambda: Group.objects.create(name="some"),
     "security.team": lambda: Team.objects.create(name="some"),
     "security.iprule": rule,

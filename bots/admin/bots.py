@@ -20,6 +20,8 @@ from bots.admin.endpoints import modes_in_use
 from bots.admin.lines import HostsField, LinesField
 from bots.choice import models_of_another_queue
 from bots.models import Bot, Endpoint
+from clawdbot_site.security.team_admin import OfTeams, VisibleFilter
+from clawdbot_site.security.teams import visible
 from monitoring.admin import AuditedModelAdmin
 
 
@@ -92,17 +94,17 @@ class EndpointInline(TabularInline):
         return False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Endpoint]:
-        return super().get_queryset(request).select_related("bot", "credential")
+        return visible(super().get_queryset(request), request.user).select_related("bot", "credential")
 
 
 @admin.register(Bot)
-class BotAdmin(AuditedModelAdmin):
+class BotAdmin(OfTeams, AuditedModelAdmin):
     form = BotForm
     list_display = ["name", "slug", "model", "state", "reached_by", "updated_at", "talk"]
-    list_filter = ["is_enabled", "model", "team", "reply_mode", "access"]
+    list_filter = ["is_enabled", "model", ("team", VisibleFilter), "reply_mode", "access"]
     search_fields = ["name", "slug", "system_prompt"]
     list_select_related = ["model"]
-    autocomplete_fields = ["model", "fallback_model", "team", "choosable_models"]
+    autocomplete_fields = ["model", "fallback_model", "choosable_models"]
     prepopulated_fields = {"slug": ["name"]}
     inlines = [EndpointInline]
     actions = ["enable", "disable"]

@@ -15,13 +15,14 @@ from unfold.decorators import action, display
 from bots import chats
 from bots.admin.message_words import moment
 from bots.models import Chat
+from clawdbot_site.security.team_admin import OfTeams, VisibleFilter
 from monitoring.admin import AuditedModelAdmin
 
 
 @admin.register(Chat)
-class ChatAdmin(AuditedModelAdmin):
+class ChatAdmin(OfTeams, AuditedModelAdmin):
     list_display = ["__str__", "bot", "endpoint", "group_policy", "state", "known_since"]
-    list_filter = ["group_policy", "endpoint__bot", "endpoint__credential__platform"]
+    list_filter = ["group_policy", ("endpoint__bot", VisibleFilter), "endpoint__credential__platform"]
     search_fields = ["name", "chat_id", "endpoint__bot__name"]
     search_help_text = _("Name or ID of the group, or the bot")
     list_select_related = ["endpoint__bot", "endpoint__credential"]

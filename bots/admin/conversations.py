@@ -15,6 +15,7 @@ from bots.admin import events
 from bots.admin.message_words import error_of, moment
 from bots.admin.timings import in_words
 from bots.models import Conversation, Message
+from clawdbot_site.security.team_admin import OfTeams, VisibleFilter
 from monitoring import audit
 from monitoring.admin import ReadOnlyModelAdmin
 
@@ -22,10 +23,10 @@ MOST_SHOWN = 100
 
 
 @admin.register(Conversation)
-class ConversationAdmin(ReadOnlyModelAdmin):
+class ConversationAdmin(OfTeams, ReadOnlyModelAdmin):
     list_display = ["__str__", "where", "kind", "message_count", "last_message_at", "began_at"]
     list_display_links = ("__str__",)
-    list_filter = ["platform", "bot", "chat_type", "created_at"]
+    list_filter = ["platform", ("bot", VisibleFilter), "chat_type", "created_at"]
     search_fields = ["user_name", "user_id", "chat_id", "bot__name", "bot__slug"]
     search_help_text = _("Person, chat or bot")
     list_select_related = ["bot"]

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.conf import settings
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
@@ -16,6 +17,8 @@ from django.utils.translation import gettext_lazy as _
 from bots.admin import curves, figures
 from bots.admin.timings import in_words
 from bots.models import Bot, Endpoint, Message
+from bots.models.conversation import MessageQuerySet
+from clawdbot_site.security.teams import visible
 from inference.models import LanguageModel
 from integrations.models import PlatformCredential
 from monitoring.alerting import unwritten
@@ -59,10 +62,12 @@ class Bar:
 def add_dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """Unfold's callback. Numbers are for who may read messages; everybody else gets the way to the playground."""
     context["is_embedded"] = settings.EMBEDDED
+    context["asks_no_second_factor"] = not settings.MFA_REQUIRED_ROLES
     if request.user.has_perm("bots.view_message"):
-        context |= _numbers(timezone.now())
+        shown = visible(Message.objects.all(), request.user), visible(Bot.objects.all(), request.user)
+        context |= _numbers(*shown, timezone.now())
     if request.user.has_perm("bots.add_endpoint"):
-        context["steps"] = _steps()
+        context["steps"] = _steps(visible(Bot.objects.all(), request.user))
     if request.user.has_perm("monitoring.view_alert"):
         context["open_alerts"] = list(Alert.objects.open().order_by("severity", "-opened_at")[:MOST_ALERTS])
         context["open_alerts_more"] = max(0, Alert.objects.open().count() - MOST_ALERTS)
@@ -77,12 +82,12 @@ def messages_page(**filters: Any) -> str:
 # -- what to do next --
 
 
-def _steps() -> list[Step]:
+def _steps(bots: QuerySet[Bot]) -> list[Step]:
     """Nothing when a platform has already spoken to a bot: then it works."""
     endpoints = list(Endpoint.objects.order_by("created_at").values_list("last_event_at", flat=True))
     if any(endpoints):
         return []
-    bot = Bot.objects.filter(is_enabled=True).order_by("created_at").first()
+    bot = bots.filter(is_enabled=True).order_by("created_at").first()
     talked = Message.objects.filter(role=Message.Role.USER, platform="web").exists()
     playground = reverse("playground-chat", args=[bot.slug]) if bot else reverse("playground")
     return [
@@ -111,19 +116,23 @@ def _steps() -> list[Step]:
 # -- numbers --
 
 
-def _numbers(now: datetime) -> dict[str, Any]:
+def _numbers(shown: MessageQuerySet, bots: QuerySet[Bot], now: datetime) -> dict[str, Any]:
     last_day = now - timedelta(days=1)
-    hours, bot_days = figures.per_hour(now), figures.per_bot(last_day)
+    hours, bot_days = figures.per_hour(shown, now), figures.per_bot(shown, bots, last_day)
     tokens = Card(_("Tokens"), f"{sum(day.tokens for day in bot_days):,}", _("written by models in 24 hours"))
     return {
-        "cards": [*_cards(figures.today(), figures.durations(last_day)), *_trouble_cards(), tokens],
+        "cards": [
+            *_cards(figures.today(shown), figures.durations(shown, last_day)),
+            *_trouble_cards(shown),
+            tokens,
+        ],
         "bot_days": bot_days,
         "hours": _bars(hours),
         "hours_total": sum(hour.questions for hour in hours),
         "hours_most": max(hour.questions for hour in hours),
         "hour_labels": [f"{hour.begins_at:%H:%M}" for hour in hours[::6]],
         "models": list(LanguageModel.objects.order_by("name")[: figures.MOST_BOTS]),
-        "errors": figures.newest_dead_letters(),
+        "errors": figures.newest_dead_letters(shown),
         "curves": curves.curves(now),
     }
 
@@ -143,17 +152,17 @@ def _cards(today: figures.Today, took: figures.Durations) -> list[Card]:
     ]
 
 
-def _trouble_cards() -> list[Card]:
+def _trouble_cards(shown: MessageQuerySet) -> list[Card]:
     waiting = messages_page(role__exact="user", status__in=",".join(Message.WAITING))
     return [
-        Card(_("Waiting now"), f"{figures.waiting()}", _("being answered, or in the queue"), waiting),
-        _dead_card(Status.FAILED, _("Failed"), _("can be tried again, or discarded"), "danger"),
-        _dead_card(Status.UNCONFIRMED, _("Unconfirmed"), _("the platform did not say"), "warning"),
+        Card(_("Waiting now"), f"{figures.waiting(shown)}", _("being answered, or in the queue"), waiting),
+        _dead_card(shown, Status.FAILED, _("Failed"), _("can be tried again, or discarded"), "danger"),
+        _dead_card(shown, Status.UNCONFIRMED, _("Unconfirmed"), _("the platform did not say"), "warning"),
     ]
 
 
-def _dead_card(status: Status, title: Any, note: Any, tone: str) -> Card:
-    found = figures.dead_letters(status)
+def _dead_card(shown: MessageQuerySet, status: Status, title: Any, note: Any, tone: str) -> Card:
+    found = figures.dead_letters(shown, status)
     link = f"{reverse('admin:bots_deadletter_changelist')}?{urlencode({'status': status.value})}"
     value = f"{found:,}+" if found == figures.MOST_COUNTED else f"{found}"
     return Card(title, value, note, link, tone if found else "")

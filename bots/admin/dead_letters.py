@@ -26,6 +26,8 @@ from bots.admin import acting
 from bots.admin.filters import DeadStatusFilter, DiscardedFilter, PlatformFilter
 from bots.admin.message_words import moment, reason_of, said_by
 from bots.models import Message
+from clawdbot_site.security.team_admin import OfTeams, VisibleFilter
+from clawdbot_site.security.teams import visible
 from monitoring.admin import ReadOnlyModelAdmin
 
 MOST_COUNTED = 10_000
@@ -52,10 +54,16 @@ class BoundedPaginator(Paginator):
 
 
 @admin.register(DeadLetter)
-class DeadLetterAdmin(ReadOnlyModelAdmin):
+class DeadLetterAdmin(OfTeams, ReadOnlyModelAdmin):
     list_display = ["received", "bot", "person", "question", "reason", "todo"]
     list_display_links = ("received",)
-    list_filter = [DiscardedFilter, DeadStatusFilter, PlatformFilter, "conversation__bot", "received_at"]
+    list_filter = [
+        DiscardedFilter,
+        DeadStatusFilter,
+        PlatformFilter,
+        ("conversation__bot", VisibleFilter),
+        "received_at",
+    ]
     search_fields = ["text", "sender_id", "conversation__user_name", "conversation__user_id", "external_id", "error"]
     search_help_text = _("Words of the message, person, the platform's message id, or error")
     list_select_related = ["conversation__bot"]
@@ -194,7 +202,7 @@ def _chosen(request: HttpRequest) -> list[Message]:
         ids = [UUID(text) for text in request.POST.getlist("ids")]
     except ValueError:
         raise Http404 from None
-    return acting.first_of(request, Message.objects.filter(pk__in=ids))
+    return acting.first_of(request, visible(Message.objects.filter(pk__in=ids), request.user))
 
 
 def _back(request: HttpRequest) -> str:

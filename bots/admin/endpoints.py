@@ -17,6 +17,7 @@ from unfold.decorators import display
 
 from bots.admin.console_steps import guide_for
 from bots.models import Endpoint, LongConnection
+from clawdbot_site.security.team_admin import OfTeams, VisibleFilter
 from monitoring import audit
 from monitoring.admin import AuditedModelAdmin
 
@@ -28,9 +29,9 @@ def modes_in_use(endpoints: Iterable[Endpoint]) -> str:
 
 
 @admin.register(Endpoint)
-class EndpointAdmin(AuditedModelAdmin):
+class EndpointAdmin(OfTeams, AuditedModelAdmin):
     list_display = ["__str__", "platform", "mode", "state", "last_event_at", "trouble"]
-    list_filter = ["is_enabled", "mode", "credential__platform", "bot"]
+    list_filter = ["is_enabled", "mode", "credential__platform", ("bot", VisibleFilter)]
     search_fields = ["bot__name", "bot__slug", "credential__name", "credential__app_id"]
     list_select_related = ["bot", "credential"]
     autocomplete_fields = ["bot", "credential"]

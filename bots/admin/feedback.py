@@ -15,6 +15,7 @@ from unfold.decorators import display
 
 from bots.admin.message_words import moment
 from bots.models import Feedback
+from clawdbot_site.security.team_admin import OfTeams, VisibleFilter
 from monitoring import audit
 from monitoring.admin import ReadOnlyModelAdmin
 
@@ -22,10 +23,10 @@ COLOURS = {Feedback.Vote.UP: "success", Feedback.Vote.DOWN: "danger"}
 
 
 @admin.register(Feedback)
-class FeedbackAdmin(ReadOnlyModelAdmin):
+class FeedbackAdmin(OfTeams, ReadOnlyModelAdmin):
     list_display = ["given", "verdict", "bot", "question", "answer", "user_id"]
     list_display_links = ("given",)
-    list_filter = ["vote", "reply__conversation__bot", "reply__conversation__platform", "created_at"]
+    list_filter = ["vote", ("reply__conversation__bot", VisibleFilter), "reply__conversation__platform", "created_at"]
     search_fields = ["user_id", "reply__text", "reply__reply_to__text"]
     search_help_text = _("Person, or words of the question or the answer")
     list_select_related = ["reply__conversation__bot", "reply__reply_to"]

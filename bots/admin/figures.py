@@ -1,4 +1,7 @@
-"""The dashboard's numbers. Each is one query, however many bots there are; long tails are sampled, never scanned."""
+"""The dashboard's numbers, of the messages that the person may see.
+
+Each is one query, however many bots there are; long tails are sampled, never scanned.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from django.db.models.functions import TruncHour
 from django.utils import timezone
 
 from bots.models import Bot, Message
+from bots.models.conversation import MessageQuerySet
 
 Status = Message.Status
 HOURS = 24
@@ -59,27 +63,29 @@ class Hour:
     lost: int
 
 
-def questions_since(since: datetime) -> QuerySet[Message]:
-    return Message.objects.filter(role=Message.Role.USER, received_at__gte=since).order_by()
+def questions_since(shown: MessageQuerySet, since: datetime) -> MessageQuerySet:
+    return shown.filter(role=Message.Role.USER, received_at__gte=since).order_by()
 
 
-def today() -> Today:
-    rows = questions_since(timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0))
+def today(shown: MessageQuerySet) -> Today:
+    rows = questions_since(shown, timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0))
     found = rows.aggregate(n=Count("pk"), answered=Count("pk", filter=ARRIVED), lost=Count("pk", filter=LOST))
     return Today(found["n"], found["answered"], found["lost"])
 
 
-def waiting() -> int:
-    return Message.objects.waiting().count()
+def waiting(shown: MessageQuerySet) -> int:
+    return shown.waiting().count()
 
 
-def dead_letters(status: str) -> int:
+def dead_letters(shown: MessageQuerySet, status: str) -> int:
     """How many wait for a person, counted up to MOST_COUNTED."""
-    return Message.objects.dead_letters().filter(status=status).order_by()[:MOST_COUNTED].count()
+    return shown.dead_letters().filter(status=status).order_by()[:MOST_COUNTED].count()
 
 
-def durations(since: datetime) -> Durations:
-    rows = questions_since(since).filter(ARRIVED).order_by("-received_at").values_list("timings__total", flat=True)
+def durations(shown: MessageQuerySet, since: datetime) -> Durations:
+    rows = (
+        questions_since(shown, since).filter(ARRIVED).order_by("-received_at").values_list("timings__total", flat=True)
+    )
     known = sorted(float(one) for one in rows[:SAMPLE] if one is not None)
     return Durations(percentile(known, 0.5), percentile(known, 0.95))
 
@@ -91,27 +97,27 @@ def percentile(ordered: list[float], share: float) -> float | None:
     return ordered[max(0, -(-len(ordered) * int(share * 100) // 100) - 1)]
 
 
-def per_bot(since: datetime) -> list[BotDay]:
-    rows = questions_since(since).values("conversation__bot")
+def per_bot(shown: MessageQuerySet, bots_shown: QuerySet[Bot], since: datetime) -> list[BotDay]:
+    rows = questions_since(shown, since).values("conversation__bot")
     counted = rows.annotate(n=Count("pk"), lost=Count("pk", filter=LOST), tokens=Sum("completion_tokens"))
     days: dict[Any, dict[str, Any]] = {row["conversation__bot"]: dict(row) for row in counted}
     nothing = {"n": 0, "lost": 0, "tokens": 0}
-    bots = Bot.objects.select_related("model").order_by("-is_enabled", "name")[:MOST_BOTS]
+    bots = bots_shown.select_related("model").order_by("-is_enabled", "name")[:MOST_BOTS]
     return [
         BotDay(bot, day["n"], day["lost"], day["tokens"] or 0) for bot in bots for day in [days.get(bot.pk, nothing)]
     ]
 
 
-def per_hour(now: datetime) -> list[Hour]:
+def per_hour(shown: MessageQuerySet, now: datetime) -> list[Hour]:
     """The last 24 hours, oldest first, empty ones too."""
     current = timezone.localtime(now).replace(minute=0, second=0, microsecond=0)
     first = current - timedelta(hours=HOURS - 1)
-    rows = questions_since(first).annotate(hour=TruncHour("received_at")).values("hour")
+    rows = questions_since(shown, first).annotate(hour=TruncHour("received_at")).values("hour")
     counted = {row["hour"]: row for row in rows.annotate(n=Count("pk"), lost=Count("pk", filter=LOST))}
     hours = [first + timedelta(hours=number) for number in range(HOURS)]
     return [Hour(one, counted[one]["n"], counted[one]["lost"]) if one in counted else Hour(one, 0, 0) for one in hours]
 
 
-def newest_dead_letters(most: int = 5) -> list[Message]:
-    rows = Message.objects.dead_letters().select_related("conversation__bot").defer("session_url")
+def newest_dead_letters(shown: MessageQuerySet, most: int = 5) -> list[Message]:
+    rows = shown.dead_letters().select_related("conversation__bot").defer("session_url")
     return list(rows.order_by("-received_at")[:most])

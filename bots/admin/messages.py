@@ -21,6 +21,7 @@ from bots.admin.filters import FeedbackFilter, PlatformFilter
 from bots.admin.message_panel import delivery_steps, panel
 from bots.admin.message_words import COLOURS, error_of, moment, said_by
 from bots.models import Message
+from clawdbot_site.security.team_admin import OfTeams, VisibleFilter
 from monitoring import audit
 from monitoring.admin import ReadOnlyModelAdmin
 
@@ -28,10 +29,17 @@ Status = Message.Status
 
 
 @admin.register(Message)
-class MessageAdmin(ReadOnlyModelAdmin):
+class MessageAdmin(OfTeams, ReadOnlyModelAdmin):
     list_display = ["received", "state", "said_by", "bot", "excerpt", "took", "trouble"]
     list_display_links = ("received",)
-    list_filter = ["status", "role", FeedbackFilter, PlatformFilter, "conversation__bot", "received_at"]
+    list_filter = [
+        "status",
+        "role",
+        FeedbackFilter,
+        PlatformFilter,
+        ("conversation__bot", VisibleFilter),
+        "received_at",
+    ]
     search_fields = ["text", "sender_id", "conversation__user_name", "conversation__user_id", "external_id", "error"]
     search_help_text = _("Words of the message, person, the platform's message id, or error")
     list_select_related = ["conversation__bot", "reply_to"]

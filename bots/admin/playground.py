@@ -14,6 +14,7 @@ from bots import web
 from bots.admin.timings import in_words
 from bots.models import Bot, Conversation, Message
 from clawdbot_site.security.roles import scopes_of
+from clawdbot_site.security.teams import visible
 
 MOST_SHOWN = 60
 
@@ -21,14 +22,14 @@ MOST_SHOWN = 60
 def choose(request: HttpRequest) -> HttpResponse:
     """The bots one can talk to."""
     _check_scope(request)
-    bots = Bot.objects.filter(is_enabled=True).select_related("model")
+    bots = visible(Bot.objects.filter(is_enabled=True), request.user).select_related("model")
     context = {**admin.site.each_context(request), "title": _("Playground"), "bots": bots}
     return render(request, "bots/playground_list.html", context)
 
 
 def talk(request: HttpRequest, slug: str) -> HttpResponse:
     _check_scope(request)
-    bot = get_object_or_404(Bot.objects.select_related("model"), slug=slug, is_enabled=True)
+    bot = get_object_or_404(visible(Bot.objects.select_related("model"), request.user), slug=slug, is_enabled=True)
     scope_key = f"user:{request.user.pk}"
     context = {
         **admin.site.each_context(request),

@@ -7,6 +7,7 @@ from typing import Any
 from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -14,12 +15,13 @@ from django.utils.translation import gettext_lazy as _
 
 from bots import costs
 from bots.models import ModelUsage
+from clawdbot_site.security.team_admin import OfTeams
 from monitoring import audit
 from monitoring.admin import ReadOnlyModelAdmin
 
 
 @admin.register(ModelUsage)
-class ModelUsageAdmin(ReadOnlyModelAdmin):
+class ModelUsageAdmin(OfTeams, ReadOnlyModelAdmin):
     list_display = ["day", "bot", "model", "answers", "fallbacks", "prompt_tokens", "completion_tokens", "money"]
     list_display_links = ("day",)
     list_filter = ["day", "bot", "model"]
@@ -28,6 +30,9 @@ class ModelUsageAdmin(ReadOnlyModelAdmin):
     list_before_template = "bots/usage_totals.html"
     fields = [*list_display, "prompt_price", "completion_price", "updated_at"]
     readonly_fields = fields
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ModelUsage]:
+        return costs.visible_usage(super().get_queryset(request), request.user)
 
     @admin.display(description=_("cost"), ordering="cost")
     def money(self, row: ModelUsage) -> str:

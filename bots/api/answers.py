@@ -24,6 +24,7 @@ from bots.following import Piece, Settled, follow
 from bots.models import Bot, Message
 from bots.sentences import say
 from clawdbot_site.security.authentication import Principal
+from clawdbot_site.security.teams import visible
 
 LONGEST_S = 900.0
 STORE_S = 20.0
@@ -60,8 +61,9 @@ class TooSlow(APIException):
 # -- in --
 
 
-def find_bot(slug: str) -> Bot | None:
-    return Bot.objects.select_related("model").filter(slug=slug, is_enabled=True).first()
+def find_bot(slug: str, caller: Principal) -> Bot | None:
+    """None also where the bot is another team's."""
+    return visible(Bot.objects.select_related("model"), caller).filter(slug=slug, is_enabled=True).first()
 
 
 def caller(request: Request) -> Principal:

@@ -73,12 +73,13 @@ class AskView(APIView):
     )
     def post(self, request: Request, slug: str) -> HttpResponseBase:
         """Waits for the whole answer, or streams it. A caller who leaves before the end stops the answer."""
-        bot = answers.find_bot(slug)
+        caller = answers.caller(request)
+        bot = answers.find_bot(slug, caller)
         if bot is None:
             raise Http404
         given = AskSerializer(data=request.data)
         given.is_valid(raise_exception=True)
-        accepted = answers.keep(_draft(bot, answers.caller(request), **given.validated_data))
+        accepted = answers.keep(_draft(bot, caller, **given.validated_data))
         if given.validated_data["stream"]:
             return answers.event_stream(_lines(accepted), accepted)
         return Response(_answer(accepted, answers.wait_for(accepted)))

@@ -8,6 +8,7 @@ from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 
 from bots.api.changing import READ_AND_WRITE_BOTS, ResourceViewSet, count_of
+from bots.api.visible import team_field
 from bots.choice import models_of_another_queue
 from bots.models import Bot, Conversation, Endpoint
 from bots.models.bot import LINK_HOST, LONGEST_ALLOWED, MOST_ALLOWED, MOST_LINK_HOSTS
@@ -35,6 +36,7 @@ class BotSerializer(serializers.ModelSerializer[Bot]):
         allow_null=True,
         help_text="The name of the model that answers when the first one fails before anything was shown.",
     )
+    team = team_field()
     allowed_link_hosts = serializers.ListField(
         child=serializers.CharField(max_length=253, validators=[check_host]),
         required=False,
@@ -60,6 +62,7 @@ class BotSerializer(serializers.ModelSerializer[Bot]):
             "id",
             "slug",
             "name",
+            "team",
             "model",
             "fallback_model",
             "system_prompt",
@@ -104,7 +107,7 @@ class BotViewSet(ResourceViewSet):
     """Bots, by their slugs. Deleting one deletes its endpoints and conversations."""
 
     queryset = (
-        Bot.objects.select_related("model", "fallback_model")
+        Bot.objects.select_related("model", "fallback_model", "team")
         .prefetch_related("choosable_models")
         .annotate(endpoints_count=count_of(Endpoint, "bot"), conversations_count=count_of(Conversation, "bot"))
     )

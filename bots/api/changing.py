@@ -12,6 +12,7 @@ from django.db.models.functions import Coalesce
 from django.utils.translation import gettext_lazy as _
 from rest_framework.exceptions import APIException
 
+from clawdbot_site.security.teams import TeamScoped, own_team
 from monitoring.api import AuditedModelViewSet
 
 READ_AND_WRITE_BOTS = {"read": "bots:read", "write": "bots:write"}
@@ -23,12 +24,14 @@ class Conflict(APIException):
     default_detail = _("This contradicts what is stored.")
 
 
-class ResourceViewSet(AuditedModelViewSet):
-    """A resource whose answers to a change show the row as a later read does."""
+class ResourceViewSet(TeamScoped, AuditedModelViewSet):
+    """A resource whose answers to a change show the row as a later read does. What other teams own is not there."""
 
     ordering = ("-created_at", "-id")
 
     def perform_create(self, serializer: Any, **values: Any) -> None:
+        if "team" in serializer.fields and "team" not in serializer.validated_data:
+            values["team_id"] = own_team(self.request.auth)
         with conflicts_in_words():
             super().perform_create(serializer, **values)
         self._read_again(serializer)

@@ -7,11 +7,12 @@ from typing import Any
 from rest_framework import serializers
 
 from bots.api.changing import READ_AND_WRITE_BOTS, ResourceViewSet
+from bots.api.visible import VisibleKey
 from bots.models import Chat, Endpoint
 
 
 class ChatSerializer(serializers.ModelSerializer[Chat]):
-    endpoint = serializers.PrimaryKeyRelatedField(queryset=Endpoint.objects.all())
+    endpoint = VisibleKey(queryset=Endpoint.objects.all())
     bot = serializers.SlugRelatedField[Any](source="endpoint.bot", slug_field="slug", read_only=True)
 
     class Meta:

@@ -18,6 +18,7 @@ from bots import discarding, retrying
 from bots.api.changing import Conflict, count_of
 from bots.models import Conversation, Feedback, Message
 from bots.models.conversation import MessageQuerySet
+from clawdbot_site.security.teams import TeamScoped, visible
 
 MESSAGES = {"read": "messages:read", "write": "messages:write"}
 UUID = "[0-9a-fA-F-]{32,36}"
@@ -58,7 +59,7 @@ class ConversationFilter(django_filters.FilterSet):
         return rows.filter(Q(user_id=value) | Q(user_name=value))
 
 
-class ConversationViewSet(viewsets.ReadOnlyModelViewSet[Conversation]):
+class ConversationViewSet(TeamScoped, viewsets.ReadOnlyModelViewSet[Conversation]):
     """Conversations, newest first."""
 
     queryset = Conversation.objects.select_related("bot")
@@ -147,11 +148,12 @@ class ConversationMessagesView(generics.ListAPIView[Message]):
     ordering = ("-received_at", "-id")
 
     def get_queryset(self) -> QuerySet[Message]:
-        conversation = get_object_or_404(Conversation, pk=self.kwargs["pk"])
+        conversations = visible(Conversation.objects.all(), self.request.auth)
+        conversation = get_object_or_404(conversations, pk=self.kwargs["pk"])
         return messages().filter(conversation=conversation)
 
 
-class MessageViewSet(mixins.RetrieveModelMixin, viewsets.GenericViewSet[Message]):
+class MessageViewSet(TeamScoped, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Message]):
     """Single messages."""
 
     queryset = messages()

@@ -17,6 +17,7 @@ from rest_framework.response import Response
 
 from bots.api.changing import Conflict, ResourceViewSet
 from bots.api.secret_fields import AddressField, FingerprintField, SecretField, refuse_moved_secrets
+from bots.api.visible import team_field
 from integrations import checking, credential_check, quota, quota_meter, secret_change
 from integrations.models import Platform, PlatformCredential
 from integrations.registry import adapter_for
@@ -66,6 +67,7 @@ class RetireSerializer(serializers.Serializer[Any]):
 
 
 class CredentialSerializer(serializers.ModelSerializer[PlatformCredential]):
+    team = team_field()
     app_secret = SecretField(help_text="Needed to create; leaving it out later keeps it.")
     verification_token = SecretField(
         allow_blank=True, help_text="Of the event settings. Feishu: needed. DingTalk: for events over HTTP."
@@ -86,6 +88,7 @@ class CredentialSerializer(serializers.ModelSerializer[PlatformCredential]):
         fields = [
             "id",
             "name",
+            "team",
             "platform",
             "app_id",
             "app_secret",
@@ -208,7 +211,7 @@ def _identity(row: PlatformCredential) -> dict[str, str]:
 class CredentialViewSet(ResourceViewSet):
     """Platform credentials. Secrets are never returned, only fingerprints."""
 
-    queryset = PlatformCredential.objects.all()
+    queryset = PlatformCredential.objects.select_related("team")
     serializer_class = CredentialSerializer
     required_scopes = {"read": "bots:write", "write": "bots:write"}
     lookup_value_regex = "[0-9a-fA-F-]{32,36}"
@@ -216,7 +219,8 @@ class CredentialViewSet(ResourceViewSet):
 
     def get_queryset(self) -> QuerySet[PlatformCredential]:
         """With this month's use, read anew for each request."""
-        return super().get_queryset().prefetch_related(quota.with_usage())
+        rows: QuerySet[PlatformCredential] = super().get_queryset()
+        return rows.prefetch_related(quota.with_usage())
 
     @extend_schema(summary="Check the connection", request=None, responses=CheckSerializer)
     @action(detail=True, methods=["post"])

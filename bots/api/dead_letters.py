@@ -18,6 +18,7 @@ from bots import discarding, retrying
 from bots.api.conversations import MESSAGES, MessageSerializer, messages
 from bots.models import Conversation, Message
 from clawdbot_site.security.parsing import BoundedJSONParser
+from clawdbot_site.security.teams import TeamScoped, visible
 
 MOST_IDS = 200
 
@@ -53,7 +54,7 @@ class DeadLetterFilter(django_filters.FilterSet):
 
 
 @extend_schema_view(list=extend_schema(summary="List dead letters, newest first"))
-class DeadLetterViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Message]):
+class DeadLetterViewSet(TeamScoped, mixins.ListModelMixin, viewsets.GenericViewSet[Message]):
     """What failed, or was never confirmed, and is not tried again by itself."""
 
     queryset = messages()
@@ -79,7 +80,7 @@ class DeadLetterViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Message])
         given = IdsSerializer(data=request.data)
         given.is_valid(raise_exception=True)
         ids: list[UUID] = list(dict.fromkeys(given.validated_data["ids"]))
-        found = Message.objects.defer("session_url").in_bulk(ids)
+        found = visible(Message.objects.defer("session_url"), request.auth).in_bulk(ids)
         reasons = {pk: _reason_against(found.get(pk), act) for pk in ids}
         refused = [{"id": pk, "reason": reason} for pk, reason in reasons.items() if reason]
         outcome = {"done": [pk for pk, reason in reasons.items() if not reason], "refused": refused}

@@ -14,16 +14,18 @@ from rest_framework.views import APIView
 
 from bots import pushes
 from bots.api.changing import READ_AND_WRITE_BOTS, Conflict, ResourceViewSet
+from bots.api.visible import VisibleKey, VisibleSlug
 from bots.api.words import WordsField
 from bots.models import Bot, Endpoint, Message
 from clawdbot_site.security.parsing import BoundedJSONParser
+from clawdbot_site.security.teams import visible
 from integrations.models import PlatformCredential
 from monitoring import audit
 
 
 class EndpointSerializer(serializers.ModelSerializer[Endpoint]):
-    bot = serializers.SlugRelatedField(slug_field="slug", queryset=Bot.objects.all(), help_text="The bot's slug.")
-    credential = serializers.PrimaryKeyRelatedField(queryset=PlatformCredential.objects.all())
+    bot = VisibleSlug(slug_field="slug", queryset=Bot.objects.all(), help_text="The bot's slug.")
+    credential = VisibleKey(queryset=PlatformCredential.objects.all())
     platform = serializers.CharField(source="credential.platform", read_only=True)
     key = serializers.SerializerMethodField()
     webhook_url = serializers.SerializerMethodField()
@@ -146,7 +148,8 @@ class PushView(APIView):
     )
     def post(self, request: Request, pk: str) -> Response:
         """The message is stored when this answers; `messages/<id>/` tells how far it is."""
-        endpoint = get_object_or_404(Endpoint.objects.select_related("bot", "credential"), pk=pk)
+        endpoints = visible(Endpoint.objects.select_related("bot", "credential"), request.auth)
+        endpoint = get_object_or_404(endpoints, pk=pk)
         given = PushSerializer(data=request.data)
         given.is_valid(raise_exception=True)
         return Response(PushedSerializer(given.save_for(endpoint)).data, status=202)

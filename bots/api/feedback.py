@@ -9,6 +9,7 @@ from rest_framework import serializers, viewsets
 
 from bots.api.conversations import MESSAGES, UUID
 from bots.models import Conversation, Feedback
+from clawdbot_site.security.teams import TeamScoped
 
 
 class FeedbackSerializer(serializers.ModelSerializer[Feedback]):
@@ -37,7 +38,7 @@ class FeedbackFilter(django_filters.FilterSet):
         fields: list[str] = []
 
 
-class FeedbackViewSet(viewsets.ReadOnlyModelViewSet[Feedback]):
+class FeedbackViewSet(TeamScoped, viewsets.ReadOnlyModelViewSet[Feedback]):
     """Thumbs up and down, one for each person and answer, newest first."""
 
     queryset = Feedback.objects.select_related("reply__conversation__bot")

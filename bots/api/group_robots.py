@@ -15,6 +15,7 @@ from rest_framework.response import Response
 from bots.api.changing import ResourceViewSet
 from bots.api.endpoints import require_one
 from bots.api.secret_fields import FingerprintField, SecretField
+from bots.api.visible import team_field
 from bots.api.words import WordsField
 from integrations import group_robots
 from integrations.errors import OutcomeUnknown, PlatformError
@@ -23,6 +24,7 @@ from monitoring import audit
 
 
 class GroupRobotSerializer(serializers.ModelSerializer[GroupRobot]):
+    team = team_field()
     webhook_url = SecretField(help_text="Needed to create; leaving it out later keeps it.")
     signing_secret = SecretField(allow_blank=True, help_text="Only for robots that want signed messages.")
     webhook_url_fingerprint = FingerprintField("webhook_url")
@@ -33,6 +35,7 @@ class GroupRobotSerializer(serializers.ModelSerializer[GroupRobot]):
         fields = [
             "id",
             "name",
+            "team",
             "platform",
             "webhook_url",
             "webhook_url_fingerprint",
@@ -101,7 +104,7 @@ NOT_SENT = OpenApiResponse(description="The platform refused it, or could not be
 class GroupRobotViewSet(ResourceViewSet):
     """Custom group robots. Their address and secret are never returned, only fingerprints."""
 
-    queryset = GroupRobot.objects.all()
+    queryset = GroupRobot.objects.select_related("team")
     serializer_class = GroupRobotSerializer
     required_scopes = {"read": "bots:write", "write": "bots:write", "push": "messages:write"}
     lookup_value_regex = "[0-9a-fA-F-]{32,36}"

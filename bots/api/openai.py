@@ -35,6 +35,7 @@ from bots.following import Piece, Settled
 from bots.models import Bot
 from clawdbot_site.security.authentication import Principal
 from clawdbot_site.security.parsing import BoundedJSONParser
+from clawdbot_site.security.teams import visible
 from monitoring.api import JsonOnly
 
 OBJECT = {(200, "application/json"): OpenApiTypes.OBJECT}
@@ -65,14 +66,14 @@ class ModelsView(OpenAIView):
     @extend_schema(summary="List bots as models", operation_id="openai_models", responses=OBJECT)
     def get(self, request: Request) -> Response:
         """The bots that can be asked; a model's id is the bot's slug."""
-        bots = Bot.objects.filter(is_enabled=True).order_by("-created_at", "-id")
+        bots = visible(Bot.objects.filter(is_enabled=True), request.auth).order_by("-created_at", "-id")
         return Response({"object": "list", "data": [openai_shapes.model(bot) for bot in bots]})
 
 
 class ModelView(ModelsView):
     @extend_schema(summary="Read one bot as a model", operation_id="openai_model", responses=OBJECT)
     def get(self, request: Request, slug: str) -> Response:  # type: ignore[override]  # the address names a model
-        return Response(openai_shapes.model(_bot(slug)))
+        return Response(openai_shapes.model(_bot(slug, answers.caller(request))))
 
 
 class CompletionView(OpenAIView):
@@ -83,8 +84,9 @@ class CompletionView(OpenAIView):
     def post(self, request: Request) -> HttpResponseBase:
         given = self.serializer_class(data=request.data)
         given.is_valid(raise_exception=True)
-        bot = _bot(given.validated_data["model"])
-        accepted = answers.keep(_draft(bot, answers.caller(request), given))
+        caller = answers.caller(request)
+        bot = _bot(given.validated_data["model"], caller)
+        accepted = answers.keep(_draft(bot, caller, given))
         shape = self.shape(bot, accepted, int(time.time()))
         if given.validated_data["stream"]:
             return _streamed(shape, accepted, given.validated_data.get("stream_options") or {})
@@ -133,8 +135,8 @@ urlpatterns = [
 ]
 
 
-def _bot(slug: str) -> Bot:
-    bot = answers.find_bot(slug)
+def _bot(slug: str, caller: Principal) -> Bot:
+    bot = answers.find_bot(slug, caller)
     if bot is None:
         raise ModelNotFound(_("The model `%(slug)s` does not exist, or you may not use it.") % {"slug": slug})
     return bot

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import django_filters
+from django.db.models import QuerySet
 from django.http import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
@@ -56,6 +57,9 @@ class UsageViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[ModelUsage]):
     filterset_class = UsageFilter
     content_negotiation_class = JsonOnly
     ordering = ("-day", "-id")
+
+    def get_queryset(self) -> QuerySet[ModelUsage]:
+        return costs.visible_usage(super().get_queryset(), self.request.auth)
 
     def list(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]  # a table too
         wanted = request.query_params.get("format", "json")

@@ -31,6 +31,8 @@ def default_ai_notice() -> str:
 
 
 class Bot(models.Model):
+    team_paths = ("team",)  # clawdbot_site/security/teams.py
+
     class ContextScope(models.TextChoices):
         SENDER = "sender", _("each person apart")
         CHAT = "chat", _("the whole chat together")
@@ -149,6 +151,8 @@ class EndpointQuerySet(models.QuerySet["Endpoint"]):
 
 
 class Endpoint(models.Model):
+    team_paths = ("bot__team", "credential__team")
+
     class Mode(models.TextChoices):
         WEBHOOK = "webhook", _("the platform calls us (webhook)")
         STREAM = "stream", _("we hold a long connection")

@@ -13,6 +13,8 @@ from monitoring.ids import uuid7
 class Chat(models.Model):
     """Written when the platform tells that the bot was added, when somebody writes there, or by an admin."""
 
+    team_paths = ("endpoint__bot__team", "endpoint__credential__team")
+
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     endpoint = models.ForeignKey(Endpoint, models.CASCADE, related_name="chats", verbose_name=_("endpoint"))
     chat_id = models.CharField(_("group ID"), max_length=200, help_text=_("As the platform names it."))

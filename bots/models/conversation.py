@@ -24,6 +24,8 @@ class Conversation(models.Model):
     Also the unit of order and of work: a worker claims it by the lease columns (bots/leases.py) before it answers.
     """
 
+    team_paths = ("bot__team",)
+
     class Platform(models.TextChoices):
         FEISHU = "feishu", _("Feishu / Lark")
         DINGTALK = "dingtalk", _("DingTalk")
@@ -91,6 +93,8 @@ class MessageQuerySet(models.QuerySet["Message"]):
 
 class Message(models.Model):
     """What a person said, or what the bot said (``reply_to`` names the question, unless it was pushed)."""
+
+    team_paths = ("conversation__bot__team",)
 
     class Role(models.TextChoices):
         USER = "user", _("person")

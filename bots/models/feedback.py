@@ -13,6 +13,8 @@ from monitoring.ids import uuid7
 class Feedback(models.Model):
     """One person's thumb for one answer. Another click changes it, and never makes a second."""
 
+    team_paths = ("reply__conversation__bot__team",)
+
     class Vote(models.TextChoices):
         UP = "up", _("helpful")
         DOWN = "down", _("not helpful")

@@ -15,11 +15,12 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 from unfold.forms import AdminPasswordChangeForm, AuthenticationForm, UserChangeForm, UserCreationForm
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from clawdbot_site.security import network_admin as network_admin  # the page of network rules
-from clawdbot_site.security import roles
+from clawdbot_site.security import roles, second_factor
 from clawdbot_site.security.models import ApiClient, SigningKey, Team, User
 from clawdbot_site.security.models.clients import Scope
 from monitoring import audit
@@ -63,11 +64,27 @@ class UserAdmin(DjangoUserAdmin, OwnersOnly):
     form = AccountForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
-    list_display = ["username", "full_name", "email", "roles", "is_active", "is_staff", "is_superuser", "last_login"]
+    list_display = [
+        "username",
+        "full_name",
+        "email",
+        "roles",
+        "has_second_factor",
+        "is_active",
+        "is_staff",
+        "is_superuser",
+        "last_login",
+    ]
     list_filter = ["is_active", "is_staff", "is_superuser", "groups", "teams"]
     search_fields = ["username", "first_name", "last_name", "email"]
     ordering = ["username"]
     readonly_fields = ["last_login", "date_joined"]
+    actions = ["reset_second_factor", "sign_out"]
+
+    @admin.display(description=_("second factor"), boolean=True)
+    def has_second_factor(self, user: User) -> bool:
+        factor = getattr(user, "second_factor", None)
+        return factor is not None and factor.confirmed_at is not None
 
     @admin.display(description=_("name"))
     def full_name(self, user: User) -> str:
@@ -83,7 +100,23 @@ class UserAdmin(DjangoUserAdmin, OwnersOnly):
         return response
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
-        return super().get_queryset(request).prefetch_related("groups")
+        rows: QuerySet[User] = super().get_queryset(request).select_related("second_factor")
+        return rows.defer("second_factor__secret", "second_factor__pending_secret").prefetch_related("groups")
+
+    def has_owner_permission(self, request: HttpRequest) -> bool:
+        return self.is_owner(request)
+
+    @admin.action(description=_("Reset the second factor (lost phone)"), permissions=["owner"])
+    def reset_second_factor(self, request: HttpRequest, users: QuerySet[User]) -> None:
+        reset = [user for user in users if second_factor.remove(user, reason="by an owner")]
+        text = ngettext("%(count)d second factor was reset.", "%(count)d second factors were reset.", len(reset))
+        messages.success(request, text % {"count": len(reset)})
+
+    @admin.action(description=_("Sign out everywhere"), permissions=["owner"])
+    def sign_out(self, request: HttpRequest, users: QuerySet[User]) -> None:
+        for user in users:
+            second_factor.sign_out_everywhere(user, reason="by an owner")
+        messages.success(request, _("Their sessions and refresh tokens have ended."))
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> list[str]:
         fields = list(super().get_readonly_fields(request, obj))
@@ -163,7 +196,7 @@ class ApiClientForm(forms.ModelForm):
 
     class Meta:
         model = ApiClient
-        fields = ["name", "scopes", "networks", "expiry_date", "is_active", "revoked"]
+        fields = ["name", "scopes", "team", "networks", "expiry_date", "is_active", "revoked"]
 
     def clean_scopes(self) -> list[str]:
         given = self.cleaned_data["scopes"]
@@ -178,14 +211,24 @@ class ApiClientAdmin(AuditedModelAdmin):
     """The key is shown once, after saving. Clients are revoked, not deleted."""
 
     form = ApiClientForm
-    list_display = ["name", "prefix", "scope_list", "usable", "expiry_date", "last_used_at", "created_by", "created"]
-    list_filter = ["is_active", "revoked", "expiry_date", "created"]
+    list_display = [
+        "name",
+        "prefix",
+        "scope_list",
+        "team",
+        "usable",
+        "expiry_date",
+        "last_used_at",
+        "created_by",
+        "created",
+    ]
+    list_filter = ["is_active", "revoked", "team", "expiry_date", "created"]
     search_fields = ["name", "prefix", "created_by__username"]
-    list_select_related = ["created_by"]
+    list_select_related = ["created_by", "team"]
     readonly_fields = ["prefix", "last_used_at", "created", "created_by"]
     actions = ["revoke"]
     fieldsets = [
-        (None, {"fields": ["name", "scopes", "networks", "expiry_date", "is_active", "revoked"]}),
+        (None, {"fields": ["name", "scopes", "team", "networks", "expiry_date", "is_active", "revoked"]}),
         (_("Use"), {"fields": ["prefix", "last_used_at", "created", "created_by"]}),
     ]
 

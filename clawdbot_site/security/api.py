@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from django.db import transaction
+from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework.routers import BaseRouter
 
 from clawdbot_site.security.models import ApiClient
 from clawdbot_site.security.models.clients import Scope
 from clawdbot_site.security.network_api import IPRuleViewSet
-from clawdbot_site.security.serializers import ApiClientCreatedSerializer, ApiClientSerializer
+from clawdbot_site.security.serializers import ApiClientCreatedSerializer, ApiClientSerializer, bound_team
 from monitoring import audit
 from monitoring.api import AuditedModelViewSet
 
@@ -23,10 +24,16 @@ ADMIN_ONLY = {"read": Scope.ADMIN.value, "write": Scope.ADMIN.value}
 class ApiClientViewSet(AuditedModelViewSet):
     """Programs that may call. A client's key is in the answer that makes it, and nowhere else."""
 
-    queryset = ApiClient.objects.select_related("created_by").filter(revoked=False)
+    queryset = ApiClient.objects.select_related("created_by", "team").filter(revoked=False)
     required_scopes = ADMIN_ONLY
     filterset_fields = ["name", "prefix", "is_active"]
     ordering = ("-created", "-id")
+
+    def get_queryset(self) -> QuerySet[ApiClient]:
+        """A program of one team manages that team's programs only."""
+        rows = super().get_queryset()
+        bound = bound_team(self.request)
+        return rows.filter(team=bound) if bound else rows
 
     def get_serializer_class(self) -> type[ApiClientSerializer]:
         return ApiClientCreatedSerializer if self.action == "create" else ApiClientSerializer

@@ -7,7 +7,7 @@ What a caller may do is no matter of this module, except that a token never give
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.cookies import CookieError
 from types import SimpleNamespace
 from typing import Any, Final
@@ -28,6 +28,7 @@ from rest_framework.authentication import BaseAuthentication, SessionAuthenticat
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
+from clawdbot_site.security import second_factor, sessions
 from clawdbot_site.security.jwt import Claims, TokenError, verify_access
 from clawdbot_site.security.models import ApiClient, User
 from clawdbot_site.security.roles import scopes_of
@@ -85,11 +86,12 @@ class ClientPrincipal:
 
 @dataclass(frozen=True)
 class Principal:
-    """Who calls and what this call may do. ``expires_at`` (Unix time) ends a WebSocket; None: with the session."""
+    """Who calls and what this call may do. ``expires_at`` (Unix time) ends a WebSocket; None: ``session_key`` does."""
 
     user: User | ClientPrincipal
     scopes: frozenset[str]
     expires_at: int | None = None
+    session_key: str = field(default="", repr=False)
 
     @property
     def kind(self) -> str:
@@ -252,15 +254,19 @@ class LimitedBackend(ModelBackend):
             request.sign_in_retry_after_s = error.retry_after_s  # type: ignore[attr-defined]  # read by our error shape
             raise PermissionDenied(str(error)) from None
         user = super().authenticate(request, username, password, **kwargs)
-        if user:
+        if isinstance(user, User) and second_factor.is_needed(user):
+            request.sign_in_attempt = attempt  # type: ignore[attr-defined]  # right only with the second factor
+        elif user:
             attempt.succeeded()
         return user
 
 
 def note_sign_in(request: HttpRequest | None, user: User, **kwargs: object) -> None:
-    """Receiver: somebody signed in with a password, on the admin's login page."""
+    """Receiver: somebody gave a right password on the admin's login page, which may not be all that is needed."""
+    sign_in = sessions.begin(request.session, user) if request is not None else None
+    is_half = sign_in is not None and sign_in.factor == "waiting"
     with bind(actor=Actor("user", str(user.pk), user.get_username())):
-        audit.record("auth.signed_in", target=user)
+        audit.record("auth.password_accepted" if is_half else "auth.signed_in", target=user)
 
 
 def note_sign_out(request: HttpRequest | None, user: User | None, **kwargs: object) -> None:
@@ -297,15 +303,30 @@ def principal_from_session(scope: Mapping[str, Any]) -> Principal | None:
     """Who the session cookie of a page of this site names. A cookie from another site's page counts for nothing."""
     if not is_same_origin(scope):
         return None
-    cookies = _cookies(scope)
-    session = SessionStore(cookies.get(settings.SESSION_COOKIE_NAME, ""))
+    key = _cookies(scope).get(settings.SESSION_COOKIE_NAME, "")
+    user = _user_of(SessionStore(key)) if key else None
+    return Principal(user, scopes_of(user), session_key=key) if user else None
+
+
+def _user_of(session: SessionStore) -> User | None:
+    """Who is signed in by a session, with all that it needs."""
     user = get_user(SimpleNamespace(session=session))  # type: ignore[arg-type]  # it reads the session only
-    return Principal(user, scopes_of(user)) if isinstance(user, User) and user.is_active else None
+    return user if isinstance(user, User) and user.is_active and sessions.is_standing(session, user) else None
 
 
 @database_sync_to_async  # type: ignore[untyped-decorator]  # channels has no types
-def is_still_valid(principal: Principal) -> bool:
-    """Whether the owner of a long connection may go on (rule A4: ask at least once a minute)."""
+def is_still_valid(principal: Principal, *, is_busy: bool = False) -> bool:
+    """Whether the owner of a long connection may go on (rule A4: ask at least once a minute).
+
+    ``is_busy``: something was said on it since the last time, so its session is not idle.
+    """
+    if principal.session_key:
+        session = SessionStore(principal.session_key)
+        owner = _user_of(session)
+        if owner is None:
+            return False
+        if is_busy:
+            sessions.touch_apart(session, owner)
     if isinstance(principal.user, User):
         user = User.objects.filter(pk=principal.user.pk).first()
         return user is not None and principal.scopes <= scopes_of(user)

@@ -67,7 +67,7 @@ def ages() -> Iterator[Finding]:
 
 
 def sign_in() -> Iterator[Finding]:
-    roles = list(getattr(settings, "MFA_REQUIRED_ROLES", []))
+    roles = list(settings.MFA_REQUIRED_ROLES)
     if roles:
         yield Finding("ok", _("A second factor is required of: %(roles)s.") % {"roles": ", ".join(map(str, roles))})
         return

@@ -31,6 +31,7 @@ from joserfc import jwt
 from joserfc.errors import ExpiredTokenError, JoseError
 from joserfc.jwk import ECKey
 
+from clawdbot_site.security import second_factor
 from clawdbot_site.security.models import ApiClient, RefreshToken, SigningKey, User
 from monitoring import audit
 
@@ -364,7 +365,10 @@ def _may_go_on(row: RefreshToken) -> bool:
     if row.client:
         return row.client.is_usable
     is_same_password = constant_time_compare(row.sign_in_hash, _sign_in_hash(row.user))
-    return row.user is not None and row.user.is_active and is_same_password
+    if row.user is None or not row.user.is_active or not is_same_password:
+        return False
+    # The setting may have come after the sign-in: who must have a second factor and has none must sign in again.
+    return not second_factor.is_required_of(row.user) or second_factor.is_set_up(row.user)
 
 
 def _punish_reuse(token: str) -> None:

@@ -12,7 +12,7 @@ from rest_framework.request import Request
 
 from clawdbot_site.security import rule_lists
 from clawdbot_site.security.ip_rules import Rule, locks_out, normalise
-from clawdbot_site.security.models import ApiClient, IPRule, User
+from clawdbot_site.security.models import ApiClient, IPRule, Team, User
 from clawdbot_site.security.models.clients import Scope, validate_networks, validate_scopes
 from clawdbot_site.security.throttling import address_of
 
@@ -24,7 +24,13 @@ class TokenRequestSerializer(serializers.Serializer[Any]):
 
     username = serializers.CharField(required=False, max_length=150)
     password = serializers.CharField(required=False, max_length=1000, trim_whitespace=False, write_only=True)
-    otp = serializers.CharField(required=False, max_length=32, allow_blank=True, write_only=True)
+    otp = serializers.CharField(
+        required=False,
+        max_length=32,
+        allow_blank=True,
+        write_only=True,
+        help_text="Who has a second factor: a code of it, or a recovery code. Without: 401 `otp_required`.",
+    )
     api_key = serializers.CharField(required=False, max_length=200, write_only=True)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
@@ -176,6 +182,13 @@ class NetworksField(serializers.JSONField):
 class ApiClientSerializer(serializers.ModelSerializer[ApiClient]):
     scopes = ScopesField()
     networks = NetworksField(required=False)
+    team = serializers.SlugRelatedField[Team](
+        slug_field="name",
+        queryset=Team.objects.all(),
+        required=False,
+        allow_null=True,
+        help_text="The name of the team whose things it sees, besides those of none; null: everything.",
+    )
     expires_at = serializers.DateTimeField(source="expiry_date", required=False, allow_null=True)
     created_at = serializers.DateTimeField(source="created", read_only=True)
     created_by = serializers.SlugRelatedField[User](slug_field="username", read_only=True, allow_null=True)
@@ -186,6 +199,7 @@ class ApiClientSerializer(serializers.ModelSerializer[ApiClient]):
             "id",
             "name",
             "scopes",
+            "team",
             "networks",
             "expires_at",
             "is_active",
@@ -195,6 +209,18 @@ class ApiClientSerializer(serializers.ModelSerializer[ApiClient]):
             "created_by",
         ]
         read_only_fields = ["prefix", "last_used_at"]
+
+    def validate_team(self, team: Team | None) -> Team | None:
+        """A program of one team makes none that sees more."""
+        if team != (bound := bound_team(self.context["request"])) and bound is not None:
+            raise serializers.ValidationError(_("You cannot give what you do not have: another team's view."))
+        return team
+
+
+def bound_team(request: Request) -> Team | None:
+    """The team of the program that calls; None for people and for programs that see everything."""
+    client = getattr(request.user, "client", None)
+    return client.team if isinstance(client, ApiClient) else None
 
 
 class ApiClientCreatedSerializer(ApiClientSerializer):
@@ -207,6 +233,8 @@ class ApiClientCreatedSerializer(ApiClientSerializer):
 
     def create(self, validated_data: dict[str, Any]) -> ApiClient:
         creator = person_of(self.context["request"])
+        if bound := bound_team(self.context["request"]):
+            validated_data["team"] = bound
         client: Any
         client, client.key = ApiClient.objects.create_key(**validated_data, created_by=creator)
         return cast(ApiClient, client)

@@ -47,8 +47,11 @@ class Attempt:
             in_store(lambda store, key=key: _take_back(store, key))  # type: ignore[misc]  # the default binds key
 
 
-def begin_attempt(account: str | None, address: str) -> Attempt:
-    """Count an attempt to sign in. ``account`` is None where a key is tried. Raises TooManyAttempts."""
+def begin_attempt(account: str | None, address: str, *, steps: int = 1) -> Attempt:
+    """Count an attempt to sign in. ``account`` is None where a key is tried. Raises TooManyAttempts.
+
+    ``steps``: how many attempts a success takes back; 2 where one for the password was counted before it.
+    """
     network = caller_of(address)
     limits = {_key("network", network): MAX_PER_NETWORK}  # first: who is over it makes no further counters
     pair = None
@@ -59,7 +62,7 @@ def begin_attempt(account: str | None, address: str) -> Attempt:
     for key, limit in (limits | ({pair: MAX_PER_ACCOUNT_AND_ADDRESS} if pair else {})).items():
         if _count(key) > limit:
             raise TooManyAttempts(WINDOW_S)
-    return Attempt(pair, shared)
+    return Attempt(pair, shared * steps)
 
 
 def _key(*parts: str) -> str:

@@ -15,7 +15,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from clawdbot_site.security import jwt
+from clawdbot_site.security import jwt, second_factor
 from clawdbot_site.security.authentication import ClientPrincipal, Principal, Refused, authenticate_key
 from clawdbot_site.security.models import ApiClient, User
 from clawdbot_site.security.roles import scopes_of
@@ -33,6 +33,10 @@ REFUSED = OpenApiResponse(description="Wrong name, password, key or refresh toke
 TOO_MANY = OpenApiResponse(description="Too many attempts; `Retry-After` says how long to wait.")
 
 
+class OtpRequired(AuthenticationFailed):
+    default_code = "otp_required"
+
+
 class OpenView(APIView):
     """A view for callers who are not signed in yet."""
 
@@ -48,7 +52,7 @@ class TokenView(OpenView):
         request=TokenRequestSerializer, responses={200: TokensSerializer, 401: REFUSED, 429: TOO_MANY}, auth=[]
     )
     def post(self, request: Request) -> Response:
-        """Sign in with a password or an API key."""
+        """Sign in with a password (and `otp`, where the account has a second factor) or an API key."""
         given = TokenRequestSerializer(data=request.data)
         given.is_valid(raise_exception=True)
         data = given.validated_data
@@ -99,8 +103,24 @@ def _by_password(request: Request, data: dict[str, Any]) -> User:
         raise Throttled(retry_after_s, _("Too many attempts to sign in."))
     if not isinstance(user, User):
         raise AuthenticationFailed(_("The name or the password is wrong."))
+    if attempt := getattr(django_request, "sign_in_attempt", None):  # the password was right, and is not enough
+        with bind(actor=_principal(user).audit_actor):
+            _check_second_factor(user, data.get("otp") or "")
+        attempt.succeeded()
     update_last_login(None, user)  # type: ignore[arg-type]  # Django takes None for the sender
     return user
+
+
+def _check_second_factor(user: User, otp: str) -> None:
+    """Rule A6. Without a right code the attempt stays counted, as for a wrong password."""
+    if not second_factor.is_set_up(user):
+        audit.record_refusal("auth.failed", target=user, reason="no second factor set up")
+        raise OtpRequired(_("This account needs a second factor. Sign in at /admin/ once and set it up."))
+    if not otp:
+        raise OtpRequired(_("Send `otp` too: a code of the authenticator app, or a recovery code."))
+    if second_factor.prove(user, otp) is None:
+        audit.record_refusal("auth.failed", target=user, reason="wrong code")
+        raise AuthenticationFailed(_("The code in `otp` is wrong, or was used before."))
 
 
 def _by_key(request: Request, key: str) -> ApiClient:

@@ -127,6 +127,12 @@ UNFOLD = {
     "STYLES": [_file("admin.css")],
     "SCRIPTS": [_file("admin.js")],
     "LOGIN": {"image": _file("login.svg")},
+    "ACCOUNT": {
+        "navigation": [
+            {"title": _("My sign-in"), "link": reverse_lazy("admin:my_sign_in")},
+            {"title": _("Change password"), "link": reverse_lazy("admin:password_change")},
+        ]
+    },
     "DASHBOARD_CALLBACK": "bots.admin.dashboard.add_dashboard",
     "SIDEBAR": {"show_search": True, "command_search": True, "navigation": NAVIGATION},
 }

@@ -62,6 +62,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "clawdbot_site.security.sessions.SessionLimits",
     "monitoring.middleware.ActorMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -85,6 +86,10 @@ TEMPLATES = [
 DATABASES = databases(DATA_DIR)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 AUTH_USER_MODEL = "security.User"
+MFA_REQUIRED_ROLES = environment.mfa_required_roles()
+COMBINE_DUTIES = env("COMBINE_DUTIES")
+SESSION_IDLE_S = environment.session_idle_s()
+SESSION_LIFETIME_S = SESSION_COOKIE_AGE = environment.session_lifetime_s()
 LOGIN_URL, LOGIN_REDIRECT_URL = "admin:login", "admin:index"
 AUTHENTICATION_BACKENDS = ["clawdbot_site.security.authentication.LimitedBackend"]
 PASSWORD_HASHERS = [

@@ -33,6 +33,7 @@ PLACEHOLDERS = (
     "your_secret",
 )
 SHORTEST_RETENTION_DAYS = 180
+ROLES = ("owner", "operator", "security", "auditor", "service")
 FEWEST_CHARACTERS = 10  # different ones; "xxxx…" is no secret
 
 
@@ -85,7 +86,10 @@ env = Environment(
     METRICS_ALLOWED_NETWORKS=(list, ["127.0.0.0/8", "::1/128"]),
     METRICS_TOKEN=(str, ""),
     WORKER_METRICS_PORT=(int, 0),
-    MFA_REQUIRED_ROLES=(list, []),
+    MFA_REQUIRED_ROLES=(list, []),  # roles, `staff` for all staff, or `none`; empty: none embedded, else `staff`
+    COMBINE_DUTIES=(bool, False),  # whether one account may hold two of operator, security and auditor
+    SESSION_IDLE_MINUTES=(int, -1),  # -1: off embedded, else 30; 0: off
+    SESSION_LIFETIME_HOURS=(int, 0),  # 0: 14 days embedded, else 12
     AUDIT_SINKS=(list, []),  # where signed checkpoints of the audit log are copied; empty: file:<data dir>/audit
     AUDIT_RETENTION_DAYS=(int, 400),
     AUDIT_FORWARD_TO=(list, []),  # central receivers of every audit entry
@@ -139,6 +143,32 @@ def at_least(fewest: int, name: str) -> int:
     if number < fewest:
         raise ImproperlyConfigured(f"{name}: at least {fewest}, not {number}.")
     return number
+
+
+def mfa_required_roles() -> list[str]:
+    """Of whom a second factor is asked. An unknown word stops the start: a misspelt role would ask nobody."""
+    given = [word.strip() for word in env("MFA_REQUIRED_ROLES") if word.strip()]
+    if unknown := sorted(set(given) - {*ROLES, "staff", "none"}):
+        known = ", ".join((*ROLES, "staff", "none"))
+        raise ImproperlyConfigured(f"MFA_REQUIRED_ROLES: {', '.join(unknown)} is no role. Known: {known}.")
+    if not given:
+        return [] if is_embedded() else ["staff"]
+    return [word for word in given if word != "none"]
+
+
+def session_idle_s() -> int:
+    """0: sessions do not end by themselves before their lifetime."""
+    minutes = int(env("SESSION_IDLE_MINUTES"))
+    if minutes < 0:
+        return 0 if is_embedded() else 30 * 60
+    return minutes * 60
+
+
+def session_lifetime_s() -> int:
+    hours = int(env("SESSION_LIFETIME_HOURS")) or (14 * 24 if is_embedded() else 12)
+    if hours < 1:
+        raise ImproperlyConfigured("SESSION_LIFETIME_HOURS: at least 1.")
+    return hours * 3600
 
 
 def audit_retention_days() -> int:

@@ -65,6 +65,7 @@ def last(page: Page, part: str = "") -> str:
     return f".pg-turn:last-of-type {part}".strip()
 
 
+@pytest.mark.rule("A12")
 @SIZES
 def test_every_page_opens_without_a_complaint(open_page: OpenPage, site: Site, size: str):
     with open_page(size) as page:

@@ -48,11 +48,12 @@ def opens(key: str, **extra) -> int:
     return APIClient().get(LIST, HTTP_AUTHORIZATION=f"Api-Key {key}", **extra).status_code
 
 
+@pytest.mark.rule("A5")
 def test_key_is_shown_once_and_works_when_a_client_is_made():
     rest = caller("admin", "chat")
     made = rest.post(LIST, {"name": "robot", "scopes": ["admin"], "networks": ["10.1.2.3/8"]})
     key = key_of(made)
-    shown = "id name scopes networks expires_at is_active prefix last_used_at created_at created_by key"
+    shown = "id name scopes team networks expires_at is_active prefix last_used_at created_at created_by key"
     assert list(made.data) == shown.split()
     assert key.startswith(made.data["prefix"])
     assert made.data["networks"] == ["10.0.0.0/8"]

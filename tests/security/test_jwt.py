@@ -72,18 +72,21 @@ def test_forging_helper_makes_good_tokens_when_nothing_is_changed():
     assert jwt.verify_access(forged()).scopes == {"chat"}
 
 
+@pytest.mark.rule("A1")
 @pytest.mark.parametrize("claim", ["iss", "aud", "sub", "exp", "nbf", "iat", "jti", "scope"])
 def test_access_token_is_refused_when_a_claim_is_missing(claim):
     with pytest.raises(jwt.TokenError):
         jwt.verify_access(forged(drop=(claim,)))
 
 
+@pytest.mark.rule("A1")
 @pytest.mark.parametrize("name", ["typ", "kid"])
 def test_access_token_is_refused_when_a_header_is_missing(name):
     with pytest.raises(jwt.TokenError):
         jwt.verify_access(forged(drop=(name,)))
 
 
+@pytest.mark.rule("A1")
 @pytest.mark.parametrize(
     "change",
     [
@@ -107,6 +110,7 @@ def test_access_token_is_refused_when_a_claim_is_wrong(change):
         jwt.verify_access(forged(change))
 
 
+@pytest.mark.rule("A1")
 @pytest.mark.parametrize(
     "change",
     [
@@ -122,11 +126,13 @@ def test_access_token_is_refused_when_its_header_is_not_exactly_ours(change):
         jwt.verify_access(forged(header_change=change))
 
 
+@pytest.mark.rule("A1")
 def test_access_token_is_refused_when_a_foreign_key_signed_it():
     with pytest.raises(jwt.TokenError):
         jwt.verify_access(forged(key=ECKey.generate_key("P-256")))
 
 
+@pytest.mark.rule("A1")
 def test_access_token_is_refused_when_another_algorithm_is_named():
     kid, own = jwt.ring.signing_key()
     public_pem = own.as_pem(private=False)
@@ -144,6 +150,7 @@ def test_access_token_is_refused_when_another_algorithm_is_named():
     assert len(refused) == 4
 
 
+@pytest.mark.rule("A1")
 def test_refresh_token_is_refused_when_used_as_access(user):
     with pytest.raises(jwt.TokenError):
         jwt.verify_access(jwt.issue_refresh(user))
@@ -161,6 +168,7 @@ def test_access_token_is_refused_when_a_character_is_changed(user):
             jwt.verify_access(token)
 
 
+@pytest.mark.rule("A1")
 def test_access_token_ends_when_its_five_minutes_are_over(user):
     now = time.time()
     token = jwt.issue_access(user, ["chat"], now=now)
@@ -194,6 +202,7 @@ def test_unknown_key_ids_do_not_become_queries_when_many_come(user, django_asser
                 jwt.verify_access(forged(header_change={"kid": f"made-up-{number}"}))
 
 
+@pytest.mark.rule("A3")
 def test_key_ring_is_published_without_private_halves_when_asked():
     keys = jwt.jwks()["keys"]
     assert sorted(SigningKey.objects.values_list("state", flat=True)) == ["current", "next"]
@@ -209,6 +218,7 @@ def test_private_key_is_not_in_clear_when_stored():
     assert all(b"PRIVATE" not in one and pem[40:80] not in one for one in stored)
 
 
+@pytest.mark.rule("A3")
 def test_tokens_are_good_in_every_process_when_keys_are_rotated(user, django_capture_on_commit_callbacks):
     other = jwt.Ring()
     published = {key["kid"] for key in jwt.jwks()["keys"]}
@@ -226,6 +236,56 @@ def test_tokens_are_good_in_every_process_when_keys_are_rotated(user, django_cap
     assert stale_kid == header_of(before)["kid"]
 
 
+@pytest.mark.rule("A3")
+@pytest.mark.django_db(transaction=True)
+def test_no_valid_token_is_refused_while_keys_rotate_under_traffic(user, monkeypatch):
+    """Four processes (rings of their own) issue and check each other's tokens through ten rotations."""
+    rings, refused, checked, is_over = [jwt.Ring() for _ in range(4)], [], [], threading.Event()
+    signing, published = threading.local(), {key["kid"] for key in jwt.jwks()["keys"]}
+    monkeypatch.setattr(jwt, "ring", _RingOfThread(signing, jwt.ring))
+    monkeypatch.setattr(jwt, "RING_LIFETIME_S", 0.02)
+    monkeypatch.setattr(jwt, "UNKNOWN_KID_EVERY_S", 0.0)  # ten rotations in a second are an attack's pace
+    tokens: list[str] = []
+
+    def work(ring: jwt.Ring) -> None:
+        signing.ring = ring
+        while not is_over.is_set():
+            tokens.append(jwt.issue_access(user, ["chat"]))
+            for token in tokens[-8:]:
+                try:
+                    checked.append(jwt.verify_access(token).id)
+                except jwt.TokenError as error:
+                    refused.append(str(error))
+        connection.close()
+
+    threads = [threading.Thread(target=work, args=(ring,)) for ring in rings]
+    for thread in threads:
+        thread.start()
+    for _ in range(10):
+        before, current = published, jwt.rotate_signing_keys()
+        published = {key["kid"] for key in jwt.jwks()["keys"]}
+        assert current.kid in before, "published before it signed"
+        assert before < published, "previous ones still, and a next one"
+        done = len(checked)
+        while len(checked) < done + 40 and not refused:
+            time.sleep(0.001)
+    is_over.set()
+    for thread in threads:
+        thread.join()
+    assert refused == []
+    assert len({header_of(token)["kid"] for token in tokens}) > 5
+
+
+class _RingOfThread:
+    """Stands for the process's ring: each thread has one of its own, as each process has."""
+
+    def __init__(self, own, default):
+        self._own, self._default = own, default
+
+    def __getattr__(self, name):
+        return getattr(getattr(self._own, "ring", self._default), name)
+
+
 def test_quick_rotations_keep_every_living_token_when_done_three_times(user, django_capture_on_commit_callbacks):
     tokens = []
     for _ in range(3):
@@ -236,6 +296,7 @@ def test_quick_rotations_keep_every_living_token_when_done_three_times(user, dja
     assert AuditLog.objects.filter(action="signing_key.rotated").count() == 3
 
 
+@pytest.mark.rule("A3")
 def test_previous_key_is_no_longer_believed_when_its_time_is_over(user, django_capture_on_commit_callbacks):
     token = jwt.issue_access(user, ["chat"])
     with django_capture_on_commit_callbacks(execute=True):
@@ -254,6 +315,7 @@ def test_previous_key_is_no_longer_believed_when_its_time_is_over(user, django_c
 # -- refresh tokens --
 
 
+@pytest.mark.rule("A2")
 def test_refresh_token_is_good_for_one_use_when_used_in_order(user):
     first = jwt.issue_refresh(user)
     owner, second = jwt.use_refresh(first)
@@ -263,6 +325,7 @@ def test_refresh_token_is_good_for_one_use_when_used_in_order(user):
     assert not RefreshToken.objects.filter(hash__in=[first, second, third]).exists()
 
 
+@pytest.mark.rule("A2")
 def test_family_is_dead_when_a_refresh_token_is_used_twice(user):
     first = jwt.issue_refresh(user)
     _owner, second = jwt.use_refresh(first)
@@ -319,6 +382,7 @@ def use_when_unlocked(token):
     raise AssertionError("the database stayed locked")
 
 
+@pytest.mark.rule("A2")
 @pytest.mark.django_db(transaction=True)
 def test_at_most_one_wins_when_a_refresh_token_is_used_in_parallel(user):
     token = jwt.issue_refresh(user)

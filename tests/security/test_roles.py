@@ -33,6 +33,7 @@ def browser(user: User) -> Client:
     return client
 
 
+@pytest.mark.rule("A9")
 @pytest.mark.parametrize(
     ("names", "fields", "scopes"),
     [
@@ -94,6 +95,69 @@ def test_nobody_changes_keys_or_the_log_by_permission():
         assert {f"{label}.{verb}_{name}" for verb in ("add", "change", "delete")} & codenames == set()
 
 
+# owner, operator, security, auditor, service: v(iew), a(dd), c(hange), d(elete)
+TABLE = {
+    "auth.group": "vacd - v v -",
+    "auth.permission": "vacd - - - -",
+    "bots.bot": "vacd vacd v v -",
+    "bots.chat": "vacd vacd v v -",
+    "bots.conversation": "vacd vacd v v -",
+    "bots.deliverystep": "vacd vacd v v -",
+    "bots.endpoint": "vacd vacd v v -",
+    "bots.feedback": "vacd vacd v v -",
+    "bots.message": "vacd vacd v v -",
+    "bots.messagefile": "vacd vacd v v -",
+    "bots.modelusage": "vacd vacd v v -",
+    "django_celery_beat.clockedschedule": "vacd v - v -",
+    "django_celery_beat.crontabschedule": "vacd v - v -",
+    "django_celery_beat.intervalschedule": "vacd v - v -",
+    "django_celery_beat.periodictask": "vacd v - v -",
+    "django_celery_beat.periodictasks": "vacd v - v -",
+    "django_celery_beat.solarschedule": "vacd v - v -",
+    "inference.languagemodel": "vacd vacd v v -",
+    "inference.modelkey": "vacd vacd v v -",
+    "inference.workerstate": "vacd vacd v v -",
+    "integrations.grouprobot": "vacd vacd v v -",
+    "integrations.platformcredential": "vacd vacd v v -",
+    "integrations.quotausage": "vacd vacd v v -",
+    "monitoring.alert": "vacd vc vc v -",
+    "monitoring.auditcheckpoint": "v - - v -",
+    "monitoring.auditcursor": "v - - v -",
+    "monitoring.auditkey": "v - - v -",
+    "monitoring.auditlog": "v - - v -",
+    "monitoring.auditseal": "v - - v -",
+    "monitoring.auditsink": "v - - v -",
+    "monitoring.auditwaiting": "v - - v -",
+    "security.apiclient": "vacd - vacd v -",
+    "security.datakey": "v - v v -",
+    "security.iprule": "vacd - vacd v -",
+    "security.outboundexemption": "vacd - vacd v -",
+    "security.refreshtoken": "v - v v -",
+    "security.signingkey": "v - v v -",
+    "security.team": "vacd - vacd v -",
+    "security.user": "vacd - vacd v -",
+}
+NOBODYS = {"rest_framework_api_key.apikey", "admin.logentry", "contenttypes.contenttype", "sessions.session"}
+ROLES = ("owner", "operator", "security", "auditor", "service")
+
+
+@pytest.mark.rule("A9")
+def test_the_roles_have_exactly_the_permissions_of_this_table():
+    """A new model belongs here: whose it is, somebody must have decided."""
+    given: dict[str, dict[str, str]] = {}
+    rows = Permission.objects.values_list("content_type__app_label", "content_type__model", "codename", "group__name")
+    for label, model, codename, role in rows:
+        letters = given.setdefault(f"{label}.{model}", dict.fromkeys(ROLES, ""))
+        if role in ROLES:
+            letters[role] += codename[0]
+    shown = {
+        name: " ".join("".join(one for one in "vacd" if one in letters[role]) or "-" for role in ROLES)
+        for name, letters in given.items()
+    }
+    assert shown == TABLE | dict.fromkeys(NOBODYS, "- - - - -")
+
+
+@pytest.mark.rule("A9")
 @pytest.mark.parametrize("pair", [("operator", "security"), ("operator", "auditor"), ("security", "auditor")])
 def test_two_duties_are_refused_in_one_account_however_they_are_given(pair):
     user = account(pair[0])
@@ -105,6 +169,7 @@ def test_two_duties_are_refused_in_one_account_however_they_are_given(pair):
     assert roles.roles_of(user) == {pair[0]}
 
 
+@pytest.mark.rule("A9")
 def test_two_duties_are_allowed_when_the_setting_says_so(settings):
     settings.COMBINE_DUTIES = True
     assert roles.roles_of(account("operator", "auditor")) == {"operator", "auditor"}
@@ -126,6 +191,7 @@ def change(model, obj) -> str:
     return reverse(f"admin:security_{model}_change", args=[obj.pk])
 
 
+@pytest.mark.rule("A9")
 def test_security_manages_accounts_but_makes_no_owner(pages):
     person, victim = account("security", is_staff=True), account("service")
     client = browser(person)
@@ -150,6 +216,7 @@ def test_security_cannot_touch_an_owners_account_when_it_is_not_one(pages):
     assert (owner.username, owner.check_password("pw")) == ("owner", True)
 
 
+@pytest.mark.rule("A9")
 def test_owner_gives_roles_and_it_is_audited_when_saved(pages):
     victim = account("service")
     operator = Group.objects.get(name="operator")

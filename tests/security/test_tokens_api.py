@@ -194,6 +194,7 @@ def test_session_cookie_opens_nothing_here(user):
     assert client.get("/api/v1/things/").status_code == 401
 
 
+@pytest.mark.rule("A4")
 def test_access_ends_with_the_next_request_when_the_account_is_disabled_or_loses_its_role(user):
     bearer = f"Bearer {sign_in().data['access']}"
     user.groups.clear()
@@ -210,6 +211,7 @@ def test_token_gives_no_more_than_when_it_was_issued_when_roles_grow(user):
     assert "admin" not in call(bearer).data["scopes"]
 
 
+@pytest.mark.rule("A4")
 @pytest.mark.parametrize("change", [{"revoked": True}, {"is_active": False}])
 def test_key_and_its_tokens_end_at_once_when_it_is_taken_away(client_key, change):
     client, key = client_key
@@ -218,6 +220,7 @@ def test_key_and_its_tokens_end_at_once_when_it_is_taken_away(client_key, change
     assert [call(bearer).status_code, call(f"Api-Key {key}").status_code, sign_in(api_key=key).status_code] == [401] * 3
 
 
+@pytest.mark.rule("A5")
 def test_key_is_refused_from_outside_its_networks(client_key):
     client, key = client_key
     bearer = f"Bearer {sign_in(api_key=key).data['access']}"
@@ -251,6 +254,7 @@ def test_each_method_wants_its_own_scope(client_key):
     assert "chat" in answers[3].data["error"]["message"]
 
 
+@pytest.mark.rule("A7")
 def test_view_that_declares_nothing_is_closed_to_everybody(user, caplog):
     user.is_superuser = True
     user.save()
@@ -325,6 +329,7 @@ def scope_with(**headers) -> dict:
 HERE = "http://127.0.0.1:18789"
 
 
+@pytest.mark.rule("A11")
 @pytest.mark.parametrize(
     ("headers", "is_same", "is_foreign"),
     [
@@ -375,6 +380,7 @@ def test_socket_token_of_a_client_names_nobody_from_outside_its_networks(client_
     assert unwrapped(auth.principal_from_token, token, scope_with()) is None
 
 
+@pytest.mark.rule("A11")
 def test_session_cookie_names_its_owner_only_for_a_page_of_this_site(user):
     browser = APIClient()
     browser.force_login(user)

@@ -49,6 +49,7 @@ class Site:
             "CLAWDBOT_ADMIN_PASSWORD": PASSWORD,
             "OUTBOUND_ALLOWED_NETWORKS": "127.0.0.0/8",
             "NO_PROXY": "127.0.0.1",
+            "MFA_REQUIRED_ROLES": "none",  # as embedded; else the production shape asks the tests for codes
             "PYTHONUNBUFFERED": "1",
             **env,
         }

@@ -80,6 +80,14 @@ class ApiClient(AbstractAPIKey):
         validators=[validate_networks],
         help_text=_('Where calls may come from, like ["10.0.0.0/8"]; empty: from anywhere.'),
     )
+    team = models.ForeignKey(
+        "security.Team",
+        models.PROTECT,
+        verbose_name=_("team"),
+        null=True,
+        blank=True,
+        help_text=_("It sees what this team owns, and what no team owns. Empty: everything."),
+    )
     is_active = models.BooleanField(_("active"), default=True)
     last_used_at = models.DateTimeField(_("last used"), null=True, editable=False)
     created_by = models.ForeignKey(

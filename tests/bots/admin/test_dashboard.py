@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from bots.admin import figures
 from bots.admin.figures import percentile
-from bots.models import Bot, Endpoint
+from bots.models import Bot, Endpoint, Message
 from monitoring import alerts
 from tests import factories
 
@@ -44,7 +44,7 @@ def test_numbers_are_those_of_the_questions(browser, monkeypatch):
         "Tokens": "60",
     }
     assert [(day.bot, day.questions, day.lost) for day in response.context["bot_days"]] == [(bot, 6, 1)]
-    assert sum(hour.questions for hour in figures.per_hour(noon)) == 6
+    assert sum(hour.questions for hour in figures.per_hour(Message.objects.all(), noon)) == 6
     assert "no power" in response.content.decode()
 
 

@@ -170,6 +170,7 @@ def test_sign_in_leads_to_the_dashboard(client, django_user_model):
     assert (response.status_code, response.headers["Location"]) == (302, "/admin/")
 
 
+@pytest.mark.rule("A12")
 def test_only_pages_of_the_admin_may_evaluate_scripts(client, browser):
     policy = {path: browser.get(path).headers["Content-Security-Policy"] for path in ("/admin/", "/api/docs/")}
 
