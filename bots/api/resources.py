@@ -16,6 +16,7 @@ from bots.api.feedback import FeedbackViewSet
 from bots.api.group_robots import GroupRobotViewSet
 from bots.api.language_models import LanguageModelViewSet, ModelKeyViewSet
 from bots.api.usage import UsageViewSet
+from bots.api.word_lists import WordListViewSet
 
 urlpatterns = [
     path("bots/<slug:slug>/messages/", AskView.as_view(), name="bot-messages"),
@@ -36,4 +37,5 @@ def register(router: BaseRouter) -> None:
     router.register("messages", MessageViewSet, basename="message")
     router.register("chats", ChatViewSet, basename="chat")
     router.register("feedback", FeedbackViewSet, basename="feedback")
+    router.register("word-lists", WordListViewSet, basename="word-list")
     router.register("dead-letters", DeadLetterViewSet, basename="dead-letter")
