@@ -19,7 +19,7 @@ LONGEST_HELD: Final = 2_000
 _END = r"\s/?#\\<>\"'`()\[\]{}|^*_~，；、！？：…（）【】《》「」“”"
 _LABEL = r"[^\W_](?:[\w-]{0,62})"
 _DOT = "[.。．｡]"
-_TOP = "com|net|org|cn|io|co|info|biz|xyz|top|site|online|shop|club|vip|app|dev|ai|me|cc|tv|ru|su|tk|link|click|work|icu"
+_TOP = "com|net|org|cn|io|co|info|biz|xyz|top|site|online|shop|club|vip|app|dev|ai|me|cc|tv|ru|su|tk|link|click|icu"
 _LINK = re.compile(
     rf"(?P<scheme>[a-z][a-z0-9+.-]{{0,30}}):(?P<slashes>[/\\]{{2,}})(?P<authority>[^{_END}]*)"
     r"|(?P<bare_scheme>https?|ftp|file|mailto|tel|sms|javascript|vbscript|data|blob|lark|feishu|dingtalk)"

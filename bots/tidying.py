@@ -1,11 +1,12 @@
-"""Once an hour: what was kept for a while only goes, and groups that wrote come into the admin's list."""
+"""Once an hour: what was kept for a while only goes, old messages with it, and groups that wrote come into the admin's list."""
 
 from __future__ import annotations
 
-from bots import chats, files, recalls
+from bots import chats, files, recalls, retention
 
 
 def tidy() -> None:
     files.forget_images()
     recalls.forget_old()
     chats.find_new()
+    retention.purge()

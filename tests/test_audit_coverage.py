@@ -258,6 +258,9 @@ CASES |= {
     ),
 }
 CASES |= {
+    "POST people/forget/": Case(
+        lambda: (f"{API}people/forget/", {"platform": "feishu", "user_id": "ou_1"}), "person.forgotten"
+    ),
     "POST word-lists/": Case(lambda: (f"{API}word-lists/", WORDS), "wordlist.created"),
     f"PUT word-lists/{UUID}/": Case(lambda: at("word-lists", word_list().pk, **WORDS), "wordlist.changed"),
     f"PATCH word-lists/{UUID}/": Case(lambda: at("word-lists", word_list().pk, note="x"), "wordlist.changed"),

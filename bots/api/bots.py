@@ -42,7 +42,7 @@ class BotSerializer(serializers.ModelSerializer[Bot]):
         allow_null=True,
         help_text="The name of the model that judges questions and answers.",
     )
-    word_lists = serializers.SlugRelatedField(
+    word_lists = serializers.SlugRelatedField[Any](
         slug_field="name", many=True, read_only=True, help_text="Lists of this bot alone; change them in `word-lists/`."
     )
     allowed_link_hosts = serializers.ListField(

@@ -258,7 +258,13 @@ CACHES = {
 
 LOG_DIR = env("LOG_DIR")
 try:
-    LOGGING = logs.config(env("LOG_FORMAT"), env("LOG_LEVEL"), LOG_DIR or None, env("LOG_ROTATION"))
+    LOGGING = logs.config(
+        env("LOG_FORMAT"),
+        env("LOG_LEVEL"),
+        LOG_DIR or None,
+        env("LOG_ROTATION"),
+        masks_people=env("LOG_MASK_PERSONAL_DATA"),
+    )
 except ValueError as error:
     raise ImproperlyConfigured(str(error)) from None
 UNFOLD = admin_look.UNFOLD

@@ -79,6 +79,7 @@ env = Environment(
     LOG_ROTATION=(str, "daily"),  # daily: by ourselves; external: by logrotate
     LOG_FORMAT=(str, "console"),  # console or json
     LOG_LEVEL=(str, "INFO"),
+    LOG_MASK_PERSONAL_DATA=(bool, True),  # phone and ID numbers, e-mail addresses, bank cards in log lines
     LANGUAGE_CODE=(str, ""),
     TIME_ZONE=(str, ""),
     DEBUG=(bool, False),
