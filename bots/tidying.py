@@ -1,4 +1,4 @@
-"""Once an hour: what was kept for a while only goes, old messages with it, and groups that wrote come into the admin's list."""
+"""Once an hour: what is kept for a while only goes, and groups that wrote come into the admin's list."""
 
 from __future__ import annotations
 

@@ -26,8 +26,8 @@ from monitoring import logs, personal
         ("phone:13812345678", "phone:[phone]"),
         ("6222021234567890128", "[bank card]"),
         ("6222021234567890129", "6222021234567890129"),  # its check digit is wrong
-        ("took 1764475200000 ms, 2026-11-30T04:45:37, 10.0.0.138:13812", "took 1764475200000 ms, 2026-11-30T04:45:37, 10.0.0.138:13812"),
-        ("message 01a22ab0-e745-741c-8a71-5190eb91a3cd of om_13812345678", "message 01a22ab0-e745-741c-8a71-5190eb91a3cd of om_13812345678"),
+        *((text, text) for text in ("took 1764475200000 ms, 2026-11-30T04:45:37, 10.0.0.138:13812",)),
+        *((text, text) for text in ("message 01a22ab0-e745-741c-8a71-5190eb91a3cd of om_13812345678",)),
     ],
 )  # fmt: skip
 def test_what_tells_of_a_person_is_masked(text, wanted):

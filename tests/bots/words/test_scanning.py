@@ -93,7 +93,6 @@ LISTS = matcher("bad\nadd\n敏感词\n/d[12]{1,3}/")
 WHOLE = matcher("bad\nadd", whole_words=True)
 
 
-@pytest.mark.rule("L3")
 @settings(max_examples=300, deadline=None)
 @given(PIECES, st.sampled_from([LISTS, WHOLE]))
 def test_what_is_shown_of_a_growing_text_is_what_its_end_shows(pieces, lists):
