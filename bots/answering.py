@@ -12,15 +12,17 @@ from uuid import UUID
 from django.db.models import Q
 from django.utils import timezone
 
-from bots import choice, fallback, material, prompt, together
+from bots import choice, fallback, material, prompt, screening, together
 from bots.answers import Answer
 from bots.errors import LeaseLost
 from bots.leases import Lease
 from bots.material import Material
 from bots.models import Bot, Message
+from bots.moderation import Cut, NotJudged
+from bots.screening import Blocked, Outgoing
 from bots.sentences import say
 from bots.text import storable
-from inference.base import ChatMessage, GenRequest, Usage
+from inference.base import ChatMessage, GenRequest, Reply, Usage
 from inference.errors import BadRequest, InferenceError, QueueFull, ShuttingDown
 from inference.models import LanguageModel
 from inference.worker import engine_of
@@ -44,18 +46,26 @@ def answer(question: Message, lease: Lease, show: Callable[[str], None]) -> Answ
     if lead and not (came_with.is_of_use or any(one.text.strip() for one in asked)):
         return Answer(lead.strip(), "stop")
     lease.check()
+    screen = screening.of(question, lease)
+    if refused := screen.refusal([came_with.text, *_said(question, asked)]):
+        return refused
 
     def ask(asked_model: LanguageModel, request: GenRequest) -> Answer:
-        return _ask(asked_model, request, question, lease, lambda text: show(lead + text))
+        return _ask(asked_model, request, question, lease, screen.outgoing(lambda text: show(lead + text)))
 
-    answered = fallback.ask_in_turn(bot, model, request_for(question, bot, asked, came_with), ask)
+    request = screen.request(request_for(question, bot, asked, came_with))
+    answered = fallback.ask_in_turn(bot, model, request, ask)
     answered.text = lead + answered.text
     return answered
 
 
-def _ask(
-    model: LanguageModel, request: GenRequest, question: Message, lease: Lease, show: Callable[[str], None]
-) -> Answer:
+def _said(question: Message, asked: list[Message]) -> list[str]:
+    """The words that are new to the bot, also those of a caller who brings the whole conversation along."""
+    brought = question.details.get("request", {}).get("messages", ())
+    return [*(message.text for message in asked), *(m["text"] for m in brought if m["role"] != "assistant")]
+
+
+def _ask(model: LanguageModel, request: GenRequest, question: Message, lease: Lease, out: Outgoing) -> Answer:
     bot = question.conversation.bot
     started = time.monotonic()
     try:
@@ -66,7 +76,26 @@ def _ask(
         raise LeaseLost(str(error)) from None  # the question waits for another worker
     except InferenceError as error:
         return failed(model, str(error), is_our_fault=not isinstance(error, BadRequest))
-    timings, text = {}, ""
+    timings: dict[str, int] = {}
+    try:
+        _written(reply, question, lease, out, timings, started)
+    except Blocked as blocked:
+        reply.cancel()
+        return Answer(blocked.text, "filtered", reply.result().usage, timings=timings, model=model.name)
+    lease.check()
+    result = reply.result()
+    timings["generate"] = _ms_since(started)
+    _measure(model, timings, result.usage)
+    if result.finish == "error":
+        return failed(model, result.error, begun=out.seen, usage=result.usage)
+    return _judged(Answer(result.text, result.finish, result.usage, timings=timings, model=model.name), out, bot)
+
+
+def _written(
+    reply: Reply, question: Message, lease: Lease, out: Outgoing, timings: dict[str, int], started: float
+) -> None:
+    """Read the answer and show it while it grows. Raises Blocked."""
+    text = ""
     with lease.working_on(question.pk, reply.cancel):
         for delta in reply:
             lease.check()
@@ -75,14 +104,20 @@ def _ask(
             if not text:
                 timings["first_token"] = _ms_since(started)
             text += storable(delta.text)
-            show(text)
-    lease.check()
-    result = reply.result()
-    timings["generate"] = _ms_since(started)
-    _measure(model, timings, result.usage)
-    if result.finish == "error":
-        return failed(model, result.error, begun=text, usage=result.usage)
-    return Answer(_signed(result.text, bot), result.finish, result.usage, timings=timings, model=model.name)
+            out.write(text)
+
+
+def _judged(answer: Answer, out: Outgoing, bot: Bot) -> Answer:
+    """The complete answer as it may be said."""
+    try:
+        answer.text = _signed(out.final(answer.text), bot)
+    except Blocked as blocked:
+        answer.text, answer.finish = blocked.text, "filtered"
+    except NotJudged as error:
+        answer.text, answer.finish, answer.error, answer.is_final = say("not_judged"), "error", str(error), True
+    except Cut:
+        answer.text, answer.finish = "", "cancelled"
+    return answer
 
 
 def request_for(question: Message, bot: Bot, asked: list[Message], came_with: Material) -> GenRequest:
@@ -142,8 +177,11 @@ def _remembered(question: Message, bot: Bot) -> tuple[list[Message], dict[UUID |
 
 
 def _is_remembered(message: Message) -> bool:
-    """Not what was said to the machinery, nor by it, nor by who may not talk to the bot."""
-    return message.details.get("kind") not in ("command", "busy") and not message.details.get("is_refused")
+    """Not what was said to the machinery, nor by it, nor by who may not talk to the bot, nor what may not be said."""
+    details = message.details
+    return details.get("kind") not in ("command", "busy") and not (
+        details.get("is_refused") or details.get("is_blocked")
+    )
 
 
 def failed(

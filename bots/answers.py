@@ -17,5 +17,6 @@ class Answer:
     error: str = ""
     timings: dict[str, int] = field(default_factory=dict)
     has_begun: bool = False  # with an error: something of it was shown before
+    is_final: bool = False  # another model is no remedy
     model: str = ""  # the name of the one that was asked last
     fallback_from: dict[str, str] = field(default_factory=dict)  # model and reason, where another one answered first

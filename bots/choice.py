@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from django.utils.translation import gettext as _
+
 from bots.models import Bot, Conversation
 from inference.models import LanguageModel
 
@@ -27,6 +29,14 @@ def in_use(conversation: Conversation) -> LanguageModel:
 def models_of_another_queue(model: LanguageModel | None, choosable: Iterable[LanguageModel]) -> list[str]:
     """The names of those that could never be chosen beside ``model``."""
     return [one.name for one in choosable if model and one.queue != model.queue]
+
+
+def moderator_fault(model: LanguageModel | None, moderator: LanguageModel | None) -> str:
+    """Why ``moderator`` could never be asked beside ``model``; empty where it can."""
+    is_local = moderator is not None and moderator.engine == LanguageModel.Engine.TRANSFORMERS
+    if moderator is None or model is None or not is_local or moderator.queue == model.queue:
+        return ""
+    return _("It is loaded in other workers than the bot's model. Choose one of the same worker queue, or a service.")
 
 
 def choose(conversation: Conversation, name: str) -> bool:

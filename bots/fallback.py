@@ -51,7 +51,7 @@ def _second(bot: Bot, first: LanguageModel, request: GenRequest) -> LanguageMode
 
 def _may_be_asked_elsewhere(answer: Answer) -> bool:
     """Not what was begun, and not what a content filter stopped: another model is no way round it."""
-    return bool(answer.error) and not answer.has_begun and answer.error != FILTERED
+    return bool(answer.error) and not (answer.has_begun or answer.is_final) and answer.error != FILTERED
 
 
 def _note(bot: Bot, first: LanguageModel, second: LanguageModel) -> None:

@@ -101,7 +101,7 @@ def _of(message: Message, rows: dict[int, MessageFile], model: LanguageModel, le
         elif row and row.image and len(images) < MOST_IMAGES:
             images.append(bytes(row.image))
         elif row and row.text:
-            texts.append(_as_data(f'file "{name}"', row.text, left - sum(map(tokens, texts))))
+            texts.append(as_data(f'file "{name}"', row.text, left - sum(map(tokens, texts))))
             has_text = True
         elif one.attachment.kind != "audio":
             texts.append(f"[A file came with the message: {name or one.attachment.kind}]")
@@ -124,13 +124,13 @@ def _quotation(message: Message, left: int) -> str:
     if not quoted.get("text"):
         return ""
     if quoted["message_id"] == message.external_id:
-        return _as_data("the messages that are forwarded in this one", quoted["text"], left)
+        return as_data("the messages that are forwarded in this one", quoted["text"], left)
     who = "your own earlier answer" if quoted.get("is_own") else "an earlier message"
     by = f" by {_fit(quoted['sender_name'])}" if quoted.get("sender_name") else ""
-    return _as_data(f"{who}{by} that this one refers to", quoted["text"], left)
+    return as_data(f"{who}{by} that this one refers to", quoted["text"], left)
 
 
-def _as_data(what: str, text: str, left: int) -> str:
+def as_data(what: str, text: str, left: int) -> str:
     """Between marks that the text itself cannot hold: they are made from it."""
     shown = cut(text, max(LEAST_TOKENS, left))
     mark = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]

@@ -14,10 +14,11 @@ from typing import Any, Final
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models.signals import post_delete, post_save
+from django.db.models.signals import m2m_changed, post_delete, post_save
 
-from bots.models import Bot, Conversation, Endpoint
+from bots.models import Bot, Conversation, Endpoint, WordList
 from bots.models.bot import EndpointQuerySet
+from bots.words import known
 from inference.models import LanguageModel
 from integrations.base import Credentials
 from integrations.models import PlatformCredential
@@ -104,7 +105,7 @@ def _bot(bot_id: UUID) -> Bot:
     bot, read_at_s = _bots.get(bot_id, (None, 0.0))
     if bot is None or not _is_fresh(read_at_s):
         read_at_s, generation = time.monotonic(), _changes
-        bot = Bot.objects.select_related("model").get(pk=bot_id)
+        bot = Bot.objects.select_related("model", "moderator").annotate(has_word_lists=known.has_any()).get(pk=bot_id)
         if generation == _changes:
             _bots[bot_id] = bot, read_at_s
     return bot
@@ -125,9 +126,11 @@ def _clear() -> None:
     _changes += 1
     _known.clear()
     _bots.clear()
+    known.forget()
 
 
 def register() -> None:
-    for model in (Endpoint, Bot, PlatformCredential, LanguageModel):
+    for model in (Endpoint, Bot, PlatformCredential, LanguageModel, WordList):
         post_save.connect(forget, sender=model, dispatch_uid=f"places-{model.__name__}-saved")
         post_delete.connect(forget, sender=model, dispatch_uid=f"places-{model.__name__}-deleted")
+    m2m_changed.connect(forget, sender=WordList.bots.through, dispatch_uid="places-word-lists-of-bots")

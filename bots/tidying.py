@@ -1,8 +1,8 @@
-"""Once an hour: what was kept for a while only goes, and groups that wrote come into the admin's list."""
+"""Once an hour: what is kept for a while only goes, and groups that wrote come into the admin's list."""
 
 from __future__ import annotations
 
-from bots import chats, files, recalls
+from bots import chats, files, recalls, retention
 from clawdbot_site.security import suspects
 
 
@@ -11,3 +11,4 @@ def tidy() -> None:
     recalls.forget_old()
     suspects.forget_old()
     chats.find_new()
+    retention.purge()

@@ -9,7 +9,7 @@ from uuid import UUID
 from django.db import DatabaseError, InterfaceError
 from django.utils import timezone
 
-from bots import answering, delivery, doorbell, leases, notices, places, replies, together
+from bots import answering, delivery, doorbell, leases, limits, notices, places, replies, together
 from bots.delivery import OpenReply
 from bots.errors import LeaseLost
 from bots.journal import held
@@ -190,6 +190,7 @@ def _answer(question: Message, reply: Message, open_reply: OpenReply, lease: Lea
     _begin(question)
     answer = notices.notice(question)
     if answer is None:
+        limits.wait_for_turn(question)
         open_reply.begin()
         answer = answering.answer(question, lease, open_reply.write)
     lease.check()

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Role = Literal["system", "user", "assistant"]
-Finish = Literal["stop", "length", "cancelled", "deadline", "shutdown", "repetition", "error"]
+Finish = Literal[
+    "stop", "length", "cancelled", "deadline", "shutdown", "repetition", "filtered", "error"
+]  # filtered: by whoever asked
 DeltaKind = Literal["answer", "reasoning", "tool"]
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 
-from monitoring import receivers
+from monitoring import personal, receivers
 from monitoring.context import current
 from monitoring.redaction import redact, redact_value
 from monitoring.text import printable
@@ -47,11 +47,12 @@ LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 class ConsoleFormatter(logging.Formatter):
     """``time level logger message field=value [request id]``; tracebacks indented, so that no text forges a line."""
 
-    def __init__(self) -> None:
+    def __init__(self, masks_people: bool = True) -> None:
         super().__init__("%(asctime)s %(levelname)-8s %(name)s  %(message)s")
+        self._people = masks_people
 
     def format(self, record: logging.LogRecord) -> str:
-        return super().format(_clean(record))
+        return super().format(_clean(record, self._people))
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         fields = "".join(f" {name}={value}" for name, value in _fields(record).items())
@@ -59,40 +60,48 @@ class ConsoleFormatter(logging.Formatter):
         return f"{super().formatMessage(record)}{fields}" + (f" [{request_id}]" if request_id else "")
 
     def formatException(self, ei: Any) -> str:
-        return _trace(super().formatException(ei))
+        return _trace(super().formatException(ei), self._people)
 
     def formatStack(self, stack_info: str) -> str:
-        return _trace(stack_info)
+        return _trace(stack_info, self._people)
 
 
 class RedactingJsonFormatter(JsonFormatter):
     """One JSON object a line: time (UTC), level, logger, message, request_id and the record's fields."""
 
-    def __init__(self) -> None:
+    def __init__(self, masks_people: bool = True) -> None:
+        self._people = masks_people
         names = {"asctime": "time", "levelname": "level", "name": "logger"}
         wanted = "%(asctime)s %(levelname)s %(name)s %(message)s %(request_id)s"
         super().__init__(wanted, rename_fields=names, json_ensure_ascii=False, reserved_attrs=[*NO_FIELDS])
 
     def format(self, record: logging.LogRecord) -> str:
-        return str(super().format(_clean(record)))
+        return str(super().format(_clean(record, self._people)))
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
         return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
 
     def formatException(self, ei: Any) -> Any:
-        return redact(str(super().formatException(ei)))
+        return _hidden(str(super().formatException(ei)), self._people)
 
     def formatStack(self, stack_info: str) -> str:
-        return redact(stack_info)
+        return _hidden(stack_info, self._people)
 
 
 def config(
-    format: str, level: str, directory: str | None, rotation: str = "daily", forward_to: str = ""
+    format: str,
+    level: str,
+    directory: str | None,
+    rotation: str = "daily",
+    forward_to: str = "",
+    *,
+    masks_people: bool = True,
 ) -> dict[str, Any]:
     """Return LOGGING. ``format`` is ``console`` or ``json``; with a directory, files besides standard output.
 
     ``rotation``: ``daily`` by ourselves, or ``external`` by logrotate. ``forward_to``: a central receiver, which always
-    gets JSON. Raises ValueError on an unknown word.
+    gets JSON. Raises ValueError on an unknown word. ``masks_people``: whether personal data is taken out of what is
+    logged (monitoring/personal.py).
     """
     if format not in ("console", "json") or level.upper() not in LEVELS:
         raise ValueError(f"LOG_FORMAT is console or json, LOG_LEVEL one of {', '.join(LEVELS)}.")
@@ -110,7 +119,10 @@ def config(
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "formatters": {"console": {"()": ConsoleFormatter}, "json": {"()": RedactingJsonFormatter}},
+        "formatters": {
+            "console": {"()": ConsoleFormatter, "masks_people": masks_people},
+            "json": {"()": RedactingJsonFormatter, "masks_people": masks_people},
+        },
         "handlers": handlers,
         "root": {"level": level.upper(), "handlers": list(handlers)},
         "loggers": {
@@ -120,15 +132,30 @@ def config(
     }
 
 
-def _clean(record: logging.LogRecord) -> logging.LogRecord:
+def _clean(record: logging.LogRecord, masks_people: bool) -> logging.LogRecord:
     """Return a copy that is safe to render: other handlers keep the original."""
     safe = copy.copy(record)
-    safe.msg, safe.args = printable(redact(_message(record))), None
+    safe.msg, safe.args = printable(_hidden(_message(record), masks_people)), None
     safe.exc_text = None  # somebody else's rendering may have been kept there
     safe.request_id = printable(str(getattr(record, "request_id", "") or current().request_id))
     for name in vars(record).keys() - NO_FIELDS:
-        setattr(safe, name, redact_value(name, getattr(record, name)))
+        value = redact_value(name, getattr(record, name))
+        setattr(safe, name, _without_people(value) if masks_people else value)
     return safe
+
+
+def _hidden(text: str, masks_people: bool) -> str:
+    text = redact(text)
+    return personal.mask(text) if masks_people else text
+
+
+def _without_people(value: Any) -> Any:
+    """Of a field that ``redact_value`` has made plain."""
+    if isinstance(value, str):
+        return personal.mask(value)
+    if isinstance(value, dict):
+        return {name: _without_people(item) for name, item in value.items()}
+    return [_without_people(item) for item in value] if isinstance(value, list) else value
 
 
 def _message(record: logging.LogRecord) -> str:
@@ -143,5 +170,5 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
     return {name: getattr(record, name) for name in sorted(names)}
 
 
-def _trace(text: str) -> str:
-    return "\n".join(f"    {printable(line)}" for line in redact(text).split("\n"))
+def _trace(text: str, masks_people: bool) -> str:
+    return "\n".join(f"    {printable(line)}" for line in _hidden(text, masks_people).split("\n"))

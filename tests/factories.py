@@ -8,7 +8,7 @@ from typing import Any
 from bots import drafts
 from bots.models import Bot, Conversation, Endpoint, Message
 from inference.models import LanguageModel
-from integrations.base import IncomingMessage, ReplyTarget
+from integrations.base import IncomingMessage, Quoted, ReplyTarget
 from integrations.models import GroupRobot, PlatformCredential
 
 _number = itertools.count(1)
@@ -75,3 +75,7 @@ def web_question(asked: Bot | None = None, text: str = "Hello", **values: Any) -
     return Message.objects.create(
         conversation=conversation, role="user", platform="web", app_id=given.pk.hex, text=text, **values
     )
+
+
+def quoted(message_id: str, text: str, sender_name: str = "") -> Quoted:
+    return Quoted(message_id, text, sender_name=sender_name, is_complete=True)

@@ -23,7 +23,7 @@ from django_celery_beat.models import IntervalSchedule, PeriodicTask
 from rest_framework.test import APIClient
 
 from bots import doorbell
-from bots.models import Chat, Message
+from bots.models import Chat, Message, WordList
 from clawdbot_site.security.models import ApiClient, IPRule, SecondFactor, Team
 from clawdbot_site.security.models.clients import ALL_SCOPES
 from inference.models import LanguageModel, ModelKey
@@ -193,6 +193,10 @@ def channel() -> AlertChannel:
     return row
 
 
+def word_list() -> WordList:
+    return WordList.objects.create(name="some", text="bad")
+
+
 def model_key() -> ModelKey:
     return ModelKey.objects.create(model=service_model(), key="sk-2")
 
@@ -206,6 +210,7 @@ UUID, PK = "(?P<pk>[0-9a-fA-F-]{32,36})", "(?P<pk>[^/.]+)"
 RULE = {"action": "block", "network": "203.0.113.0/24", "scope": "site"}
 CLIENT = {"name": "crm", "scopes": ["chat"]}
 MODEL = {"name": "echo-new", "engine": "echo"}
+WORDS = {"name": "new list", "text": "bad"}
 CASES: dict[str, Case] = {
     "POST models/": Case(lambda: (f"{API}models/", MODEL), "languagemodel.created"),
     f"PUT models/{UUID}/": Case(lambda: at("models", factories.model().pk, **MODEL), "languagemodel.changed"),
@@ -306,6 +311,18 @@ CASES |= {
     ),
     f"POST models/{UUID}/accept-files/": Case(
         lambda: (f"{API}models/{factories.model().pk}/accept-files/", {}), "languagemodel.files_accepted"
+    ),
+}
+CASES |= {
+    "POST people/forget/": Case(
+        lambda: (f"{API}people/forget/", {"platform": "feishu", "user_id": "ou_1"}), "person.forgotten"
+    ),
+    "POST word-lists/": Case(lambda: (f"{API}word-lists/", WORDS), "wordlist.created"),
+    f"PUT word-lists/{UUID}/": Case(lambda: at("word-lists", word_list().pk, **WORDS), "wordlist.changed"),
+    f"PATCH word-lists/{UUID}/": Case(lambda: at("word-lists", word_list().pk, note="x"), "wordlist.changed"),
+    f"DELETE word-lists/{UUID}/": Case(lambda: at("word-lists", word_list().pk), "wordlist.deleted"),
+    f"POST word-lists/{UUID}/try/": Case(
+        lambda: (f"{API}word-lists/{word_list().pk}/try/", {"text": "bad"}), "wordlist.tried"
     ),
 }
 SENT = {f"POST group-robots/{UUID}/push/"}  # needs a platform: tests/bots/api/test_group_robots.py
@@ -411,6 +428,7 @@ ROWS: dict[str, Row] = {
     "monitoring.alertchannel": channel,
     "monitoring.alertrule": lambda: AlertRule.objects.get_or_create(name="machine.cpu")[0],
     "monitoring.silence": silence,
+    "bots.wordlist": word_list,
     "bots.deadletter": dead,
     "bots.message": dead,
     "django_celery_beat.periodictask": lambda: PeriodicTask.objects.create(

@@ -9,6 +9,7 @@ from bots.admin.feedback import FeedbackAdmin
 from bots.admin.messages import MessageAdmin
 from bots.admin.schedules import ScheduleAdmin
 from bots.admin.usage import ModelUsageAdmin
+from bots.admin.word_lists import WordListAdmin
 
 __all__ = [
     "BotAdmin",
@@ -20,4 +21,5 @@ __all__ = [
     "MessageAdmin",
     "ModelUsageAdmin",
     "ScheduleAdmin",
+    "WordListAdmin",
 ]

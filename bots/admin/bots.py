@@ -6,20 +6,21 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 from unfold.admin import TabularInline
 from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminTextareaWidget
 
+from bots import limits
 from bots.admin.endpoints import modes_in_use
 from bots.admin.lines import HostsField, LinesField
-from bots.choice import models_of_another_queue
-from bots.models import Bot, Endpoint
+from bots.choice import models_of_another_queue, moderator_fault
+from bots.models import Bot, Endpoint, WordList
 from clawdbot_site.security.team_admin import OfTeams, VisibleFilter
 from clawdbot_site.security.teams import visible
 from monitoring.admin import AuditedModelAdmin
@@ -30,7 +31,8 @@ class BotForm(forms.ModelForm):
         label=_("Hosts that links may lead to"),
         required=False,
         help_text=_(
-            "One a line, *.example.com for all below it. Empty: links in answers stay, with their target visible."
+            "One a line, *.example.com for all below it. Links to other hosts are shown, but cannot be clicked. "
+            "Empty: links in answers stay, with their target visible."
         ),
     )
 
@@ -66,6 +68,12 @@ class BotForm(forms.ModelForm):
             "context_scope": _("Whose words may be remembered together in a group."),
             "group_policy": _("When the bot answers in a group."),
             "access": _("In chats. Who may use the API is decided by its keys."),
+            "moderation_instruction": _(
+                "In plain words: what it should refuse. Empty: whatever is unlawful or harmful."
+            ),
+            "moderation_failure": _("Its service is down, it takes too long, or it says neither yes nor no."),
+            "daily_tokens": _("Of everybody who talks to it. 0: no limit."),
+            "daily_messages": _("Of everybody who talks to it. 0: no limit."),
             "too_late_after_s": _("A question that could not be answered in this time gets an apology instead."),
         }
 
@@ -77,6 +85,8 @@ class BotForm(forms.ModelForm):
         if foreign := models_of_another_queue(given.get("model"), given.get("choosable_models") or ()):
             text = _("%(models)s: on another worker queue than the bot's model. Choose models of the same queue.")
             self.add_error("choosable_models", text % {"models": ", ".join(foreign)})
+        if reason := moderator_fault(given.get("model"), given.get("moderator")):
+            self.add_error("moderator", reason)
         return given
 
 
@@ -104,11 +114,12 @@ class BotAdmin(OfTeams, AuditedModelAdmin):
     list_filter = ["is_enabled", "model", ("team", VisibleFilter), "reply_mode", "access"]
     search_fields = ["name", "slug", "system_prompt"]
     list_select_related = ["model"]
-    autocomplete_fields = ["model", "fallback_model", "choosable_models"]
+    autocomplete_fields = ["model", "fallback_model", "moderator", "choosable_models"]
     prepopulated_fields = {"slug": ["name"]}
     inlines = [EndpointInline]
     actions = ["enable", "disable"]
     actions_detail = ["open_playground"]
+    readonly_fields = ["lists", "used_today"]
     fieldsets = [
         (None, {"fields": ["name", "slug", "model", "fallback_model", "is_enabled", "team"]}),
         (_("Character"), {"classes": ["tab"], "fields": ["system_prompt", "welcome_text", "ai_notice"]}),
@@ -122,7 +133,21 @@ class BotAdmin(OfTeams, AuditedModelAdmin):
                     "answers_together",
                     ("temperature", "top_p"),
                     "max_tokens",
+                ],
+            },
+        ),
+        (
+            _("Content"),
+            {
+                "classes": ["tab"],
+                "fields": [
                     "allowed_link_hosts",
+                    "lists",
+                    "moderator",
+                    "moderation_instruction",
+                    "moderates",
+                    ("moderation_failure", "moderation_timeout_s"),
+                    "keep_messages_days",
                 ],
             },
         ),
@@ -137,7 +162,9 @@ class BotAdmin(OfTeams, AuditedModelAdmin):
                 "classes": ["tab"],
                 "fields": [
                     "rate_limit_per_user_per_minute",
-                    "daily_tokens_per_user",
+                    ("daily_messages_per_user", "daily_tokens_per_user", "max_parallel_per_user"),
+                    ("daily_messages", "daily_tokens", "max_parallel"),
+                    "used_today",
                     "too_late_after_s",
                     "max_waiting",
                 ],
@@ -155,6 +182,19 @@ class BotAdmin(OfTeams, AuditedModelAdmin):
     @admin.display(description=_("reached by"))
     def reached_by(self, bot: Bot) -> str:
         return modes_in_use(bot.endpoints.all())
+
+    @admin.display(description=_("word lists"))
+    def lists(self, bot: Bot) -> SafeString | str:
+        """Those in force, with the way to their pages."""
+        rows = WordList.objects.filter(Q(is_for_all=True) | Q(bots=bot.pk), is_enabled=True).distinct()
+        link = '<a class="cb-link" href="{}">{}</a> ({})'
+        pages = [(reverse("admin:bots_wordlist_change", args=[row.pk]), row.name, row.action) for row in rows]
+        return format_html_join(", ", link, pages) or "–"
+
+    @admin.display(description=_("used today"))
+    def used_today(self, bot: Bot) -> str:
+        messages, tokens = limits.used_today(bot)
+        return _("%(messages)d messages, %(tokens)d tokens") % {"messages": messages, "tokens": tokens}
 
     @admin.display(description=_("playground"))
     def talk(self, bot: Bot) -> SafeString | str:

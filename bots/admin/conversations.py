@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 from uuid import UUID
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db.models import Count, Max, OuterRef, QuerySet, Subquery
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
-from unfold.decorators import display
+from unfold.decorators import action, display
 
+from bots import forgetting
 from bots.admin import events
 from bots.admin.message_words import error_of, moment
 from bots.admin.timings import in_words
+from bots.forgetting import StillAnswering
 from bots.models import Conversation, Message
 from clawdbot_site.security.team_admin import OfTeams, VisibleFilter
 from monitoring import audit
@@ -34,6 +39,7 @@ class ConversationAdmin(OfTeams, ReadOnlyModelAdmin):
     show_full_result_count = False
     list_per_page = 50
     change_form_outer_before_template = "bots/transcript.html"
+    actions_detail = ["forget_person"]
     fields = ["bot", "platform", "chat_type", "chat_id", "user_name", "user_id", "context_started_at", "created_at"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Conversation]:
@@ -74,6 +80,41 @@ class ConversationAdmin(OfTeams, ReadOnlyModelAdmin):
             shown = transcript(conversation, request.GET.get("before", ""))
             shown |= events.beside(request, conversation, (turn["row"] for turn in shown["turns"]))
         return super().change_view(request, object_id, form_url, {**(extra_context or {}), **shown})
+
+    def has_forget_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return request.user.has_perm("bots.delete_conversation") and request.user.has_perm("bots.delete_message")
+
+    @action(description=_("Forget this person"), url_path="forget", icon="person_off", permissions=["forget"])
+    def forget_person(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Asks first, and says what remains."""
+        conversation = self.get_object(request, object_id)
+        if conversation is None or not conversation.user_id or conversation.scope_key.startswith(forgetting.SHARED):
+            messages.warning(request, _("This conversation is not of one person."))
+            return HttpResponseRedirect(reverse("admin:bots_conversation_changelist"))
+        if request.method == "POST" and request.POST.get("confirmed") == "yes":
+            return _forgotten(request, conversation)
+        context = {
+            **self.admin_site.each_context(request),
+            "title": _("Forget this person"),
+            "name": conversation.user_name or conversation.user_id,
+            "platform": conversation.get_platform_display(),
+            "remains": forgetting.remains(),
+            "back": reverse("admin:bots_conversation_change", args=[conversation.pk]),
+        }
+        return TemplateResponse(request, "bots/forget_person.html", context)
+
+
+def _forgotten(request: HttpRequest, conversation: Conversation) -> HttpResponse:
+    try:
+        done = forgetting.forget(conversation.platform, conversation.user_id)
+    except StillAnswering as error:
+        messages.warning(request, str(error))
+        return HttpResponseRedirect(reverse("admin:bots_conversation_change", args=[conversation.pk]))
+    text = _(
+        "Forgotten. Messages: %(messages)d, answers: %(answers)d, files: %(files)d, conversations: %(conversations)d."
+    )
+    messages.success(request, text % asdict(done))
+    return HttpResponseRedirect(reverse("admin:bots_conversation_changelist"))
 
 
 def transcript(conversation: Conversation, before: str) -> dict[str, Any]:

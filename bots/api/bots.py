@@ -9,7 +9,7 @@ from rest_framework import serializers
 
 from bots.api.changing import READ_AND_WRITE_BOTS, ResourceViewSet, count_of
 from bots.api.visible import team_field
-from bots.choice import models_of_another_queue
+from bots.choice import models_of_another_queue, moderator_fault
 from bots.models import Bot, Conversation, Endpoint
 from bots.models.bot import LINK_HOST, LONGEST_ALLOWED, MOST_ALLOWED, MOST_LINK_HOSTS
 from inference.models import LanguageModel
@@ -37,11 +37,21 @@ class BotSerializer(serializers.ModelSerializer[Bot]):
         help_text="The name of the model that answers when the first one fails before anything was shown.",
     )
     team = team_field()
+    moderator = serializers.SlugRelatedField(
+        slug_field="name",
+        queryset=LanguageModel.objects.all(),
+        required=False,
+        allow_null=True,
+        help_text="The name of the model that judges questions and answers.",
+    )
+    word_lists = serializers.SlugRelatedField[Any](
+        slug_field="name", many=True, read_only=True, help_text="Lists of this bot alone; change them in `word-lists/`."
+    )
     allowed_link_hosts = serializers.ListField(
         child=serializers.CharField(max_length=253, validators=[check_host]),
         required=False,
         max_length=MOST_LINK_HOSTS,
-        help_text="Empty: links in answers stay links, always with their target visible.",
+        help_text="Links elsewhere are shown and cannot be clicked. Empty: all links stay, with their target visible.",
     )
     choosable_models = serializers.SlugRelatedField(
         slug_field="name",
@@ -84,8 +94,20 @@ class BotSerializer(serializers.ModelSerializer[Bot]):
             "answers_together",
             "max_waiting",
             "allowed_link_hosts",
+            "word_lists",
+            "moderator",
+            "moderation_instruction",
+            "moderates",
+            "moderation_failure",
+            "moderation_timeout_s",
             "rate_limit_per_user_per_minute",
+            "daily_messages_per_user",
             "daily_tokens_per_user",
+            "max_parallel_per_user",
+            "daily_messages",
+            "daily_tokens",
+            "max_parallel",
+            "keep_messages_days",
             "is_enabled",
             "endpoints_count",
             "conversations_count",
@@ -100,6 +122,8 @@ class BotSerializer(serializers.ModelSerializer[Bot]):
         if foreign := models_of_another_queue(model, choosable):
             text = _("%(models)s: on another worker queue than the bot's model. Choose models of the same queue.")
             raise serializers.ValidationError({"choosable_models": text % {"models": ", ".join(foreign)}})
+        if reason := moderator_fault(model, attrs.get("moderator", row.moderator if row else None)):
+            raise serializers.ValidationError({"moderator": reason})
         return attrs
 
 
@@ -107,8 +131,8 @@ class BotViewSet(ResourceViewSet):
     """Bots, by their slugs. Deleting one deletes its endpoints and conversations."""
 
     queryset = (
-        Bot.objects.select_related("model", "fallback_model", "team")
-        .prefetch_related("choosable_models")
+        Bot.objects.select_related("model", "fallback_model", "moderator", "team")
+        .prefetch_related("choosable_models", "word_lists")
         .annotate(endpoints_count=count_of(Endpoint, "bot"), conversations_count=count_of(Conversation, "bot"))
     )
     serializer_class = BotSerializer

@@ -85,7 +85,8 @@ class Text(Shape):
 
 
 def finish_of(end: Settled) -> str:
-    return "length" if end.reply and end.reply.finish_reason == "length" else "stop"
+    names = {"length": "length", "filtered": "content_filter"}
+    return names.get(end.reply.finish_reason, "stop") if end.reply else "stop"
 
 
 def model(bot: Bot) -> Json:

@@ -15,10 +15,13 @@ from bots.api.endpoints import EndpointViewSet, PushView
 from bots.api.feedback import FeedbackViewSet
 from bots.api.group_robots import GroupRobotViewSet
 from bots.api.language_models import LanguageModelViewSet, ModelKeyViewSet
+from bots.api.people import ForgetView
 from bots.api.usage import UsageViewSet
+from bots.api.word_lists import WordListViewSet
 
 urlpatterns = [
     path("bots/<slug:slug>/messages/", AskView.as_view(), name="bot-messages"),
+    path("people/forget/", ForgetView.as_view(), name="forget-person"),
     path("endpoints/<uuid:pk>/push/", PushView.as_view(), name="endpoint-push"),
     path("conversations/<uuid:pk>/messages/", ConversationMessagesView.as_view(), name="conversation-messages"),
 ]
@@ -36,4 +39,5 @@ def register(router: BaseRouter) -> None:
     router.register("messages", MessageViewSet, basename="message")
     router.register("chats", ChatViewSet, basename="chat")
     router.register("feedback", FeedbackViewSet, basename="feedback")
+    router.register("word-lists", WordListViewSet, basename="word-list")
     router.register("dead-letters", DeadLetterViewSet, basename="dead-letter")

@@ -47,6 +47,15 @@ class Bot(models.Model):
         EVERYONE = "everyone", _("everyone")
         LISTED = "listed", _("only who is listed")
 
+    class Moderates(models.TextChoices):
+        BOTH = "both", _("questions and answers")
+        INPUT = "input", _("questions")
+        OUTPUT = "output", _("answers")
+
+    class OnFailure(models.TextChoices):
+        CLOSED = "closed", _("do not answer")
+        OPEN = "open", _("go on without it")
+
     class ReplyMode(models.TextChoices):
         STREAM = "stream", _("as it is written (cards)")
         TEXT = "text", _("one message when it is complete")
@@ -117,12 +126,72 @@ class Bot(models.Model):
         default=1000,
         help_text=_("With more than this waiting, the bot says that it is busy instead of answering. 0: no limit."),
     )
+    moderator = models.ForeignKey(
+        LanguageModel,
+        models.PROTECT,
+        related_name="moderated_bots",
+        null=True,
+        blank=True,
+        verbose_name=_("moderator"),
+        help_text=_("A model that judges questions and answers. Empty: nobody does."),
+    )
+    moderation_instruction = models.TextField(
+        _("what the moderator refuses"), blank=True, max_length=5000, default="", db_default=""
+    )
+    moderates = models.CharField(
+        _("the moderator judges"),
+        max_length=10,
+        choices=Moderates.choices,
+        default=Moderates.BOTH,
+        db_default=Moderates.BOTH,
+        help_text=_(
+            "An answer that is judged is shown only when it is complete: it does not grow before people's eyes."
+        ),
+    )
+    moderation_failure = models.CharField(
+        _("when the moderator does not answer"),
+        max_length=10,
+        choices=OnFailure.choices,
+        default=OnFailure.CLOSED,
+        db_default=OnFailure.CLOSED,
+    )
+    moderation_timeout_s = models.PositiveSmallIntegerField(
+        _("patience with the moderator, seconds"),
+        default=10,
+        db_default=10,
+        validators=[MinValueValidator(1), MaxValueValidator(60)],
+    )
     allowed_link_hosts = models.JSONField(_("hosts that links may lead to"), default=list, blank=True)
     rate_limit_per_user_per_minute = models.PositiveIntegerField(
         _("messages per person and minute"), default=20, help_text=_("0: no limit.")
     )
     daily_tokens_per_user = models.PositiveIntegerField(
         _("tokens per person and day"), default=0, help_text=_("0: no limit.")
+    )
+    daily_messages_per_user = models.PositiveIntegerField(
+        _("messages per person and day"), default=0, db_default=0, help_text=_("0: no limit.")
+    )
+    daily_tokens = models.PositiveBigIntegerField(
+        _("tokens per day, of all together"), default=0, db_default=0, help_text=_("0: no limit.")
+    )
+    daily_messages = models.PositiveIntegerField(
+        _("messages per day, of all together"), default=0, db_default=0, help_text=_("0: no limit.")
+    )
+    max_parallel = models.PositiveIntegerField(
+        _("answers at the same time"),
+        default=0,
+        db_default=0,
+        help_text=_("More questions wait for their turn. 0: as many as the model takes."),
+    )
+    max_parallel_per_user = models.PositiveIntegerField(
+        _("answers to one person at the same time"), default=0, db_default=0, help_text=_("0: no limit.")
+    )
+    keep_messages_days = models.PositiveIntegerField(
+        _("keep messages, days"),
+        default=0,
+        db_default=0,
+        validators=[MaxValueValidator(36_500)],
+        help_text=_("Older messages are deleted with their files, and so are conversations without any. 0: kept."),
     )
     is_enabled = models.BooleanField(_("enabled"), default=True)
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)

@@ -81,6 +81,7 @@ NAVIGATION = [
             _list(_("Endpoints"), "hub", "bots.endpoint"),
             _list(_("Chat groups"), "groups", "bots.chat"),
             _list(_("Group robots"), "campaign", "integrations.grouprobot"),
+            _list(_("Word lists"), "rule", "bots.wordlist"),
         ],
     },
     {

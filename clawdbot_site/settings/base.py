@@ -296,7 +296,14 @@ CACHES = {
 
 LOG_DIR, LOG_FORWARD_TO = env("LOG_DIR"), env("LOG_FORWARD_TO")
 try:
-    LOGGING = logs.config(env("LOG_FORMAT"), env("LOG_LEVEL"), LOG_DIR or None, env("LOG_ROTATION"), LOG_FORWARD_TO)
+    LOGGING = logs.config(
+        env("LOG_FORMAT"),
+        env("LOG_LEVEL"),
+        LOG_DIR or None,
+        env("LOG_ROTATION"),
+        LOG_FORWARD_TO,
+        masks_people=env("LOG_MASK_PERSONAL_DATA"),
+    )
 except ValueError as error:
     raise ImproperlyConfigured(str(error)) from None
 UNFOLD = admin_look.UNFOLD

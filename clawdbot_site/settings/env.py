@@ -101,6 +101,7 @@ env = Environment(
     LOG_FORMAT=(str, "console"),  # console or json
     LOG_LEVEL=(str, "INFO"),
     LOG_FORWARD_TO=(str, ""),  # a central syslog or OTLP receiver, besides standard output
+    LOG_MASK_PERSONAL_DATA=(bool, True),  # phone and ID numbers, e-mail addresses, bank cards in log lines
     LANGUAGE_CODE=(str, ""),
     TIME_ZONE=(str, ""),
     DEBUG=(bool, False),

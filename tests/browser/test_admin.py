@@ -67,6 +67,7 @@ def last(page: Page, part: str = "") -> str:
 
 @pytest.mark.rule("A12")
 @SIZES
+@pytest.mark.rule("A12")
 def test_every_page_opens_without_a_complaint(open_page: OpenPage, site: Site, size: str):
     with open_page(size) as page:
         expect(page.get_by_text("Your way to a bot in the chat")).to_be_visible()

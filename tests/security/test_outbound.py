@@ -109,6 +109,7 @@ def dns(monkeypatch):
         "fd00:ec2::254", "ff02::1", "2001:db8::1",
     ],
 )  # fmt: skip
+@pytest.mark.rule("L6")
 def test_inner_address_is_refused_in_every_form(db, host):
     with pytest.raises(OutboundRefused):
         resolve(host, 80)
@@ -130,6 +131,7 @@ def test_public_address_is_public(address):
     assert resolve(address, 443) == [address]
 
 
+@pytest.mark.rule("L6")
 def test_name_is_refused_when_one_of_its_addresses_is_inner(db, client, dns):
     dns[0]["mixed.example"] = [[PUBLIC, "127.0.0.1"]]
 
@@ -137,6 +139,7 @@ def test_name_is_refused_when_one_of_its_addresses_is_inner(db, client, dns):
         client.get("http://mixed.example/")
 
 
+@pytest.mark.rule("L6")
 def test_connection_goes_to_the_address_that_was_judged(settings, client, dns, server):
     """Rebinding: the second answer would be another machine."""
     settings.OUTBOUND_ALLOWED_NETWORKS = ["127.0.0.1/32"]
@@ -180,6 +183,7 @@ def test_allowed_network_is_reached_and_its_neighbour_is_not(db, settings, clien
         client.get(f"http://127.0.0.2:{server.server_port}/")
 
 
+@pytest.mark.rule("L6")
 def test_metadata_address_stays_closed_whatever_network_is_allowed(settings, client):
     settings.OUTBOUND_ALLOWED_NETWORKS = ["0.0.0.0/0", "::/0"]
 
@@ -239,6 +243,7 @@ def local_client(settings, client):
     return client
 
 
+@pytest.mark.rule("L6")
 def test_redirect_is_never_followed(local_client, server):
     for follow in (False, True):
         response = local_client.get(f"http://127.0.0.1:{server.server_port}/away", follow_redirects=follow)
@@ -247,6 +252,7 @@ def test_redirect_is_never_followed(local_client, server):
 
 
 @pytest.mark.parametrize("scheme", ["ftp", "file", "gopher", "unix"])
+@pytest.mark.rule("L6")
 def test_other_schemes_are_refused(client, scheme):
     with pytest.raises(httpx.UnsupportedProtocol):
         client.get(f"{scheme}://example.com/etc/passwd")

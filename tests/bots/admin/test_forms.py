@@ -47,6 +47,11 @@ BOT = {
     "rate_limit_per_user_per_minute": 20,
     "daily_tokens_per_user": 0,
     "max_waiting": 1000,
+    **dict.fromkeys(["daily_messages_per_user", "daily_messages", "daily_tokens", "keep_messages_days"], 0),
+    **dict.fromkeys(["max_parallel", "max_parallel_per_user"], 0),
+    "moderates": "both",
+    "moderation_failure": "closed",
+    "moderation_timeout_s": 10,
     **NO_ENDPOINTS,
 }
 ENDPOINT = {"mode": "webhook", "is_enabled": "on", "unconfirmed_policy": "ask", "rate_limit_per_minute": 0}

@@ -83,6 +83,7 @@ def test_card_in_a_group_names_who_asked_and_nobody_else(name: str, shown: str) 
 
 
 @pytest.mark.parametrize("sender", ["", "@ALL", "ALL", "所有人"])
+@pytest.mark.rule("L4")
 def test_card_in_a_group_names_nobody_when_the_id_could_be_everybody(sender: str) -> None:
     body = cards.card(CREDENTIALS, replace(GROUP, sender_id=sender, sender_name="x"), "track-0001")
     assert body["imGroupOpenDeliverModel"] == {"robotCode": "dingexampleclientid"}

@@ -109,6 +109,7 @@ RINGING = [
 
 @pytest.mark.parametrize("source", RINGING)
 @pytest.mark.parametrize("rich", [False, True])
+@pytest.mark.rule("L4")
 def test_nobody_is_rung_at_when_the_model_writes_a_mention(source: str, rich: bool) -> None:
     text = clean(f"Hello {source} bye\n\n{source}\n", rich=rich)
     assert_safe(text)
@@ -116,6 +117,7 @@ def test_nobody_is_rung_at_when_the_model_writes_a_mention(source: str, rich: bo
     assert not RINGS.search(plain_text(source))
 
 
+@pytest.mark.rule("L4")
 def test_mention_of_a_person_is_split_when_the_model_writes_it() -> None:
     assert clean("ask @staff0001 now") == "ask @\u200bstaff0001 now"
 
@@ -158,6 +160,7 @@ PICTURES_AND_LURES = [
 
 @pytest.mark.parametrize("source", PICTURES_AND_LURES)
 @pytest.mark.parametrize("rich", [False, True])
+@pytest.mark.rule("L3")
 def test_no_picture_and_no_hidden_target_when_the_model_tries(source: str, rich: bool) -> None:
     assert_safe(clean(source, rich=rich))
     assert_safe(clean(f"- x\n  > {source} y", rich=rich))
@@ -219,6 +222,7 @@ PIECES = st.sampled_from(
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(PIECES, max_size=30).map("".join), st.booleans())
+@pytest.mark.rule("L3", "L4")
 def test_output_is_safe_when_the_input_is_arbitrary(source: str, rich: bool) -> None:
     text = clean(source, rich=rich)
     assert_safe(text)

@@ -135,6 +135,7 @@ def _text(part: cards.Part) -> str:
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=lambda text: repr(text[:30]))
+@pytest.mark.rule("L3", "L4")
 def test_hostile_markdown_does_nothing(text: str) -> None:
     for variant in (text, f"Hello {text} bye", f"- {text}\n- x", f"# {text}", f"> {text}", text.replace("\n", "\r\n")):
         for seen in shown(variant):
@@ -188,6 +189,7 @@ PIECES += [
 @given(st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size=25).map("".join))
 @example("``[x](https://e.com/x)`")
 @example("`[`](https://e.com) `[x](https://e.com)`")
+@pytest.mark.rule("L3", "L4")
 def test_no_text_mentions_embeds_or_hides_a_target(text: str) -> None:
     for seen in shown(text):
         assert_harmless(seen)

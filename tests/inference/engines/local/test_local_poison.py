@@ -53,6 +53,7 @@ POISON: dict[str, GenRequest] = {
 }
 
 
+@pytest.mark.rule("L2")
 def test_twelve_poisons_change_no_token_of_the_others(engine):
     assert len(POISON) == 12
     healthy = [f"question {n}: " + "fox 你好 " * n for n in range(8)]

@@ -218,6 +218,7 @@ def test_the_same_prompt_again_still_computes_its_last_token():
     assert hits(bench) == 32
 
 
+@pytest.mark.rule("L2")
 def test_other_scopes_share_nothing():
     bench = Bench()
     for name in ("one", "two"):
