@@ -5,7 +5,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('security', '0010_second_factor'),
+        ('security', '0003_second_factor'),
     ]
 
     operations = [

@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('bots', '0022_daily_limits'),
+        ('bots', '0014_daily_limits'),
     ]
 
     operations = [

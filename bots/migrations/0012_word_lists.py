@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('bots', '0010_fallback_model_and_usage'),
+        ('bots', '0011_message_standing'),
     ]
 
     operations = [

@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("security", "0001_initial")]
+    dependencies = [("security", "0004_team_of_api_client")]
 
     operations = [
         migrations.AlterField(

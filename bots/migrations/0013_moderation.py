@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('bots', '0020_word_lists'),
+        ('bots', '0012_word_lists'),
         ('inference', '0005_worker_state'),
     ]
 

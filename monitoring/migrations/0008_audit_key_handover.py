@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("monitoring", "0004_audit_seals_append_only")]
+    dependencies = [("monitoring", "0007_alert_channels")]
 
     operations = [
         migrations.AddField(

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('bots', '0021_moderation'),
+        ('bots', '0013_moderation'),
     ]
 
     operations = [

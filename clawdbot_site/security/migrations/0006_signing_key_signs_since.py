@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("security", "0020_longer_names_of_wrapping_keys")]
+    dependencies = [("security", "0005_longer_names_of_wrapping_keys")]
 
     operations = [
         migrations.AddField(
