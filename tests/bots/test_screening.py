@@ -157,6 +157,7 @@ def test_a_blocked_word_ends_the_answer_before_any_of_it_is_seen(bot, services):
     assert AuditLog.objects.get(action="content.blocked").changes["direction"] == "output"
 
 
+@pytest.mark.rule("L3")
 def test_links_to_other_hosts_cannot_be_clicked_in_the_answer_and_while_it_grows(bot, services):
     bot.allowed_link_hosts = ["docs.example.com"]
     bot.save()

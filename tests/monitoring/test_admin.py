@@ -180,6 +180,7 @@ def test_the_log_is_closed_when_a_person_lacks_the_permission(db, page):
     assert browser.get(LIST + page).status_code == 200
 
 
+@pytest.mark.rule("U8")
 @pytest.mark.rule("U1")
 def test_the_export_takes_what_the_list_shows_and_is_recorded(browser):
     audit.record("bot.created", target_label="weather bot")

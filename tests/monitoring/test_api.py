@@ -45,6 +45,7 @@ def test_no_change_by_rest_stays_when_the_database_takes_no_entry(rest, no_group
     assert list(Group.objects.values_list("name", flat=True)) == ["old"]
 
 
+@pytest.mark.rule("U1")
 def test_changes_by_rest_are_recorded_when_made(rest, owner):
     made = rest.post("/api/v1/groups/", {"name": "old"}).json()
     rest.patch(f"/api/v1/groups/{made['id']}/", {"name": "new"})

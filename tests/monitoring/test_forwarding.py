@@ -195,7 +195,6 @@ def test_log_lines_come_redacted_and_the_last_ones_at_the_end_of_the_process(col
     assert "canary" not in "".join(collector.frames)
 
 
-@pytest.mark.rule("R10")
 def test_a_receiver_that_is_down_costs_the_caller_nothing_and_drops_are_counted(monkeypatch):
     monkeypatch.setattr(log_forwarding, "LAST_WORDS_S", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as door:

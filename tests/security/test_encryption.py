@@ -90,6 +90,7 @@ def test_constant_nonce_source_is_refused():
 # -- what must not open --
 
 
+@pytest.mark.rule("E2")
 @pytest.mark.rule("E4")
 def test_every_flipped_bit_is_refused():
     sealed = ring.seal("secret", AAD)
