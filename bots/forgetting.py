@@ -18,8 +18,9 @@ from django.utils.translation import ngettext
 
 from bots import files, turns
 from bots.errors import BotError
-from bots.models import Conversation, Feedback, Message, MessageFile
+from bots.models import Bot, Conversation, Feedback, Message, MessageFile
 from bots.models.conversation import MessageQuerySet
+from clawdbot_site.security.teams import visible
 from monitoring import audit, marks
 from monitoring.ids import uuid7
 
@@ -67,6 +68,12 @@ def forget(platform: str, user_id: str) -> Forgotten:
         person = {"platform": platform, "person_mark": marks.of_content(user_id)}
         audit.record("person.forgotten", target_label=platform, changes={**person, **asdict(done)})
     return done
+
+
+def is_known_to_others(platform: str, user_id: str, caller: object) -> bool:
+    """Whether the person wrote to bots that the caller may not know of (teams)."""
+    rows = _of(platform, user_id) | Message.objects.filter(platform=platform, conversation__user_id=user_id)
+    return rows.exclude(conversation__bot__in=visible(Bot.objects.all(), caller)).exists()
 
 
 def _of(platform: str, user_id: str) -> MessageQuerySet:

@@ -14,6 +14,15 @@ os.environ.setdefault("NO_PROXY", "127.0.0.1,localhost")
 
 
 @pytest.fixture(scope="session", autouse=True)
+def idle_threads_stay() -> None:
+    """Threads of the product that have nothing to do would close their connections in the middle of some other test."""
+    from bots import delivery, leases
+
+    leases.IDLE_S = 3600.0
+    delivery._flushers._idle_s = 3600.0
+
+
+@pytest.fixture(scope="session", autouse=True)
 def audit_survives_flush() -> Iterator[None]:
     """Every transactional test ends in a flush, which the audit log's triggers would refuse."""
     with pytest.MonkeyPatch.context() as patch:

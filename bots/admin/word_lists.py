@@ -16,9 +16,11 @@ from django.utils.translation import gettext_lazy as _
 from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminFileFieldWidget, UnfoldAdminTextareaWidget
 
-from bots.models import WordList
+from bots.models import Bot, WordList
 from bots.models.words import LONGEST_LIST, check_rules
 from bots.words import rules, trying
+from clawdbot_site.security.team_admin import VisibleFilter
+from clawdbot_site.security.teams import without_foreign
 from monitoring import audit
 from monitoring.admin import AuditedModelAdmin
 
@@ -82,7 +84,7 @@ def _text_of(file: UploadedFile) -> str:
 class WordListAdmin(AuditedModelAdmin):
     form = WordListForm
     list_display = ["name", "what_happens", "place", "used_by", "is_enabled", "updated_at"]
-    list_filter = ["action", "place", "is_enabled", "is_for_all", "bots"]
+    list_filter = ["action", "place", "is_enabled", "is_for_all", ("bots", VisibleFilter)]
     search_fields = ["name", "text", "note"]
     search_help_text = _("Name, note, or a word of the list")
     filter_horizontal = ["bots"]
@@ -94,7 +96,8 @@ class WordListAdmin(AuditedModelAdmin):
     ]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[WordList]:
-        return super().get_queryset(request).prefetch_related("bots")
+        rows = super().get_queryset(request).prefetch_related("bots")
+        return without_foreign(rows, request.user, "bots", Bot.objects.all())
 
     @display(description=_("what happens"), label=COLOURS, ordering="action")
     def what_happens(self, row: WordList) -> tuple[str, str]:

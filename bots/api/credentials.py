@@ -32,10 +32,16 @@ class NewSecretStateSerializer(serializers.Serializer[PlatformCredential]):
     state = serializers.SerializerMethodField()
     fingerprints = serializers.SerializerMethodField(help_text="Of the new secrets, by field.")
     unproved = serializers.SerializerMethodField(help_text="Fields whose new secret was not seen to work yet.")
-    entered_at = serializers.DateTimeField(source="next_entered_at")
-    proved_at = serializers.DateTimeField(source="next_proved_at", help_text="The platform took the new app secret.")
-    heard_at = serializers.DateTimeField(source="next_heard_at", help_text="A callback came by the new secrets.")
-    retires_at = serializers.DateTimeField(source="next_retires_at", help_text="The old one's end; null: by hand.")
+    entered_at = serializers.DateTimeField(source="next_entered_at", allow_null=True)
+    proved_at = serializers.DateTimeField(
+        source="next_proved_at", allow_null=True, help_text="The platform took the new app secret."
+    )
+    heard_at = serializers.DateTimeField(
+        source="next_heard_at", allow_null=True, help_text="A callback came by the new secrets."
+    )
+    retires_at = serializers.DateTimeField(
+        source="next_retires_at", allow_null=True, help_text="The old one's end; null: by hand."
+    )
     error = serializers.CharField(source="next_error")
 
     @extend_schema_field(serializers.ChoiceField(choices=STATES))

@@ -8,7 +8,7 @@ from typing import Any
 from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework import serializers
-from rest_framework.exceptions import APIException
+from rest_framework.exceptions import APIException, PermissionDenied
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -53,6 +53,8 @@ class ForgetView(APIView):
         given = PersonSerializer(data=request.data)
         given.is_valid(raise_exception=True)
         person = given.validated_data
+        if forgetting.is_known_to_others(person["platform"], person["user_id"], request.auth):
+            raise PermissionDenied(_("This person also wrote to another team's bots: ask somebody who sees all teams."))
         try:
             done = forgetting.forget(person["platform"], person["user_id"])
         except StillAnswering as error:

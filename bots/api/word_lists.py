@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.db.models import QuerySet
 from django.http import HttpResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
@@ -13,14 +14,16 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from bots.api.changing import READ_AND_WRITE_BOTS, ResourceViewSet
+from bots.api.visible import VisibleSlug
 from bots.models import Bot, WordList
 from bots.models.words import LONGEST_LIST, check_rules
 from bots.words import rules, trying
+from clawdbot_site.security.teams import without_foreign
 from monitoring import audit
 
 
 class WordListSerializer(serializers.ModelSerializer[WordList]):
-    bots = serializers.SlugRelatedField(
+    bots = VisibleSlug(
         slug_field="slug", queryset=Bot.objects.all(), many=True, required=False, help_text="Slugs of who uses it."
     )
     text = serializers.CharField(
@@ -74,6 +77,10 @@ class WordListViewSet(ResourceViewSet):
     required_scopes = READ_AND_WRITE_BOTS
     lookup_value_regex = "[0-9a-fA-F-]{32,36}"
     filterset_fields = {"action": ["exact"], "is_enabled": ["exact"], "bots__slug": ["exact"]}
+
+    def get_queryset(self) -> QuerySet[WordList]:
+        """Not the lists of bots that another team owns."""
+        return without_foreign(super().get_queryset(), self.request.auth, "bots", Bot.objects.all())
 
     @extend_schema(summary="What a list would do to a text", request=TrySerializer, responses=OutcomeSerializer)
     @action(detail=True, methods=["post"], url_path="try")

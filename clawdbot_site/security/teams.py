@@ -60,3 +60,10 @@ class TeamScoped:
     def get_queryset(self) -> Any:
         rows: QuerySet[Any] = super().get_queryset()  # type: ignore[misc]  # a mixin for generic views
         return visible(rows, getattr(self.request, "auth", None))
+
+
+def without_foreign(rows: Rows, caller: object, path: str, others: QuerySet[Any]) -> Rows:
+    """Rows whose many ``others`` (at ``path``) may all be known to the caller."""
+    if teams_of(caller) is None:
+        return rows
+    return rows.exclude(**{f"{path}__in": others.exclude(pk__in=visible(others, caller).values("pk"))})

@@ -16,6 +16,8 @@ from inference.models import LanguageModel
 from monitoring.models import AuditLog
 from tests import factories
 
+pytestmark = pytest.mark.rule("S3")
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:

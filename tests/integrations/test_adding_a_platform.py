@@ -41,6 +41,7 @@ def test_the_example_is_a_whole_platform() -> None:
     own = {name for name in vars(FeishuAdapter) if not name.startswith("_")}
     optional = {
         "receive",
+        "proven",
         "acknowledge",
         "streaming_obstacle",
         "pins_company",

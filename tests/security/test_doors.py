@@ -41,6 +41,8 @@ ADMIN = ("admin", "admin")
 SCOPES: dict[str, tuple[str, str]] = {  # address -> scope to read, scope to write; the longest beginning counts
     "/api/v1/alerts/": ("audit:read", ""),
     "/api/v1/audit-logs/": ("audit:read", ""),
+    "/api/v1/alerts/{id}/acknowledge/": ("", "bots:write"),
+    "/api/v1/alerts/{id}/silence/": ("", "bots:write"),
     "/api/v1/api-clients/": ADMIN,
     "/api/v1/ip-rules/": ADMIN,
     "/api/v1/bots/": BOTS,
@@ -58,6 +60,8 @@ SCOPES: dict[str, tuple[str, str]] = {  # address -> scope to read, scope to wri
     "/api/v1/dead-letters/": MESSAGES,
     "/api/v1/feedback/": MESSAGES,
     "/api/v1/usage/": MESSAGES,
+    "/api/v1/word-lists/": BOTS,
+    "/api/v1/people/forget/": ("", "messages:write"),
     "/v1/chat/completions": ("", "chat"),
     "/v1/completions": ("", "chat"),
     "/v1/models": ("chat|bots:read", ""),

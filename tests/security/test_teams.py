@@ -17,7 +17,7 @@ from django.test import Client
 from django.urls import get_resolver, reverse
 from rest_framework.test import APIClient
 
-from bots.models import Bot, Chat, Conversation, Endpoint, Feedback, Message, ModelUsage
+from bots.models import Bot, Chat, Conversation, Endpoint, Feedback, Message, ModelUsage, WordList
 from clawdbot_site.asgi import application
 from clawdbot_site.security import teams
 from clawdbot_site.security.models import ApiClient, Team, User
@@ -111,6 +111,7 @@ KEYS = {
     "feedback": lambda one: one.feedback.pk,
 }
 LISTED_ONLY = {"usage", "dead-letters"}
+BY_OTHER_TESTS = {"word-lists", "people"}  # hang on several bots: below
 NO_TEAM = {"models", "model-keys", "ip-rules", "api-clients", "audit-logs", "alerts", "hooks", "auth"}
 
 
@@ -135,7 +136,7 @@ def is_of_one(route: str) -> bool:
 @pytest.mark.rule("A8")
 def test_every_resource_says_whether_it_belongs_to_teams():
     first = {route.split("/")[0] for _method, route in routes()}
-    assert first == KEYS.keys() | LISTED_ONLY | NO_TEAM
+    assert first == KEYS.keys() | LISTED_ONLY | BY_OTHER_TESTS | NO_TEAM
 
 
 @pytest.mark.rule("A8")
@@ -228,7 +229,7 @@ ADMIN_NO_TEAM = {"security", "auth", "inference", "monitoring", "django_celery_b
 @pytest.mark.rule("A8")
 def test_every_model_of_the_admin_says_whether_it_belongs_to_teams():
     labels = {model._meta.label_lower for model in admin.site._registry}
-    assert {one for one in labels if one.split(".")[0] not in ADMIN_NO_TEAM} == set(ADMIN_KEYS)
+    assert {one for one in labels if one.split(".")[0] not in ADMIN_NO_TEAM} == {*ADMIN_KEYS, "bots.wordlist"}
 
 
 @pytest.mark.rule("A8")
@@ -336,3 +337,24 @@ async def test_the_websocket_does_not_know_it(transactional_db):
         frames.append(await line.receive_json_from())
         await line.disconnect()
     assert [frame.get("code", frame["type"]) for frame in frames] == ["ready", "not_found"]
+
+
+@pytest.mark.rule("A8")
+def test_word_lists_of_another_teams_bots_are_not_there(program, browser, red):
+    theirs, mine = WordList.objects.create(name="crimson", text="x"), WordList.objects.create(name="azure", text="x")
+    theirs.bots.add(red.bot)
+    listed = [row["name"] for row in program.get(f"{API}word-lists/").json()["results"]]
+    assert listed == ["azure"]
+    assert program.get(f"{API}word-lists/{theirs.pk}/").status_code == 404
+    assert program.patch(f"{API}word-lists/{mine.pk}/", {"bots": [red.bot.slug]}, format="json").status_code == 400
+    assert "crimson" not in browser.get(reverse("admin:bots_wordlist_changelist")).content.decode()
+
+
+@pytest.mark.rule("A8")
+def test_who_wrote_to_another_teams_bot_is_forgotten_by_nobody_of_this_team(program, red):
+    conversation = red.conversation
+    conversation.user_id = "ou_crimson"
+    conversation.save(update_fields=["user_id"])
+    person = {"platform": conversation.platform, "user_id": "ou_crimson"}
+    assert program.post(f"{API}people/forget/", person, format="json").status_code == 403
+    assert Conversation.objects.filter(pk=conversation.pk, user_id="ou_crimson").exists()
