@@ -17,6 +17,7 @@ LISTS = [
     "bots/conversation",
     "bots/message",
     "bots/deadletter",
+    "bots/wordlist",
     "inference/languagemodel",
     "integrations/platformcredential",
     "security/user",
