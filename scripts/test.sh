@@ -6,6 +6,7 @@ set -eu
 export CLAWDBOT_DATA_DIR="${CLAWDBOT_DATA_DIR:-.pytest_cache/var}"
 no_database=(--ignore tests/bots/documents --ignore tests/bots/test_up.py)
 no_database+=(--ignore tests/security/test_ip_rules.py --ignore tests/security/test_outbound.py)
+no_database+=(--ignore tests/security/test_following_rules.py)  # brings an SQLite file of its own
 pytest() { .venv/bin/python -m pytest -q -m "not long" "$@"; }
 echo "-- on SQLite --"
 pytest -n 2 --dist loadfile --ignore tests/browser --ignore tests/bots/e2e --ignore tests/chaos/test_chaos.py
