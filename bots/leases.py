@@ -139,11 +139,14 @@ class _Watcher:
             return list(self._held.values())
 
     def _run(self) -> None:
-        renewed_at = time.monotonic()
+        renewed_at, is_broken = time.monotonic(), False
         while True:
-            self._wait_for_work()
-            time.sleep(LOOK_S)  # a turn that ends sooner costs nothing here
             try:
+                self._wait_for_work()
+                time.sleep(LOOK_S)  # a turn that ends sooner costs nothing here
+                if is_broken:
+                    close_old_connections()  # in here: it may raise, too
+                    is_broken = False
                 if self._held:
                     self._look()
                 if self._held and time.monotonic() - renewed_at >= RENEW_S:
@@ -151,7 +154,7 @@ class _Watcher:
                     renewed_at = time.monotonic()
             except Exception:  # the one watcher must outlive whatever happens
                 logger.warning("leases could not be renewed", exc_info=True)
-                close_old_connections()
+                is_broken = True
 
     def _wait_for_work(self) -> None:
         with self._wake:

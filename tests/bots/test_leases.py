@@ -5,6 +5,7 @@ import time
 from datetime import timedelta
 
 import pytest
+from django.db import OperationalError
 from django.utils import timezone
 
 from bots import leases
@@ -84,3 +85,23 @@ def test_a_stopped_message_is_cancelled_within_a_second(conversation):
         conversation.messages.update(cancel_requested_at=timezone.now())
 
         assert cancelled.wait(1.5)
+
+
+def test_the_watcher_outlives_a_look_and_a_clean_up_that_both_fail(conversation, monkeypatch):
+    troubles = []
+
+    def fails(*_: object) -> None:
+        troubles.append(1)
+        raise OperationalError("the database is away")
+
+    cancelled = threading.Event()
+    with leases.hold(conversation.pk) as lease, lease.working_on(conversation.messages.get().pk, cancelled.set):
+        with monkeypatch.context() as away:
+            away.setattr(leases._Watcher, "_look", fails)
+            away.setattr(leases, "close_old_connections", fails)
+            end = time.monotonic() + 5
+            while len(troubles) < 3 and time.monotonic() < end:
+                time.sleep(0.05)
+        conversation.messages.update(cancel_requested_at=timezone.now())
+
+        assert cancelled.wait(3)

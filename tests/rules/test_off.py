@@ -66,7 +66,8 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / name).write_text(text)
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
     monkeypatch.setattr(rules_off, "ROOT", tmp_path)
-    monkeypatch.delenv("DJANGO_SETTINGS_MODULE")  # the small project is not of Django
+    for name in ("DJANGO_SETTINGS_MODULE", "TEST_POSTGRES_URL"):  # the small project is not of Django
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     return tmp_path
 

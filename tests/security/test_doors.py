@@ -273,7 +273,7 @@ async def test_a_socket_of_a_program_ends_when_its_key_is_taken_away(ann, quick,
     await connection.connect()
     token = await sync_to_async(jwt.issue_access)(client, ["chat"])
     await connection.send_json_to({"type": "auth", "token": token})
-    assert (await connection.receive_json_from())["type"] == "ready"
+    assert (await connection.receive_json_from(5))["type"] == "ready"
     await sync_to_async(ApiClient.objects.update)(**change)
     assert await closing_code(connection) == 4401
 
