@@ -13,6 +13,7 @@ from channels.db import database_sync_to_async
 from channels.testing import HttpCommunicator
 from django.core.cache import cache
 from django.db import OperationalError
+from django.db.models import QuerySet
 
 from bots import limits, places, storing
 from bots.models import Message
@@ -133,13 +134,18 @@ async def test_a_repeat_is_taken_and_stored_once(feishu):
     assert await in_database(Message.objects.filter(role="user").count)() == 1
 
 
+def of_the_door() -> QuerySet[AuditLog]:
+    """Entries but those of the gate, whose thread may still write what an earlier test sent."""
+    return AuditLog.objects.exclude(target_label="webhooks", target_id="")
+
+
 @pytest.mark.rule("W1")
 async def test_a_forged_signature_is_refused_and_audited(feishu):
     body, headers = feishu_event(feishu, sign_key="guessed")
 
     status, answer = await post(path_of(feishu), body, headers)
 
-    actions = await in_database(lambda: list(AuditLog.objects.values_list("action", flat=True)))()
+    actions = await in_database(lambda: list(of_the_door().values_list("action", flat=True)))()
     assert (status, answer["error"]["code"]) == (401, "unauthenticated")
     assert actions == ["webhook.rejected"]
     assert await in_database(Message.objects.count)() == 0
@@ -215,7 +221,7 @@ async def test_bad_input_is_refused_audited_and_counted(feishu, status, reason, 
 
     assert (await post(path_of(feishu), body, sent))[0] == status
 
-    noted = await in_database(lambda: list(AuditLog.objects.values_list("action", "reason")))()
+    noted = await in_database(lambda: list(of_the_door().values_list("action", "reason")))()
     assert noted == [("webhook.rejected", reason)]
     assert refused_so_far() == counted + 1
     assert await in_database(Message.objects.count)() == 0
@@ -238,7 +244,7 @@ async def test_unknown_key_does_the_work_of_a_bad_signature_and_is_noted_without
     assert (await post(f"/webhooks/feishu/{key}/", body, headers))[0] == 404
     assert (await post(f"/webhooks/elsewhere/{key}/", body, headers))[0] == 404
 
-    noted = await in_database(lambda: list(AuditLog.objects.values_list("target_label", "reason")))()
+    noted = await in_database(lambda: list(of_the_door().values_list("target_label", "reason")))()
     assert checked == ["nobody"]
     assert noted == [("/webhooks/feishu/", "key: no such address, or it is disabled")]
 
