@@ -8,7 +8,7 @@ import time
 from urllib.parse import urlsplit
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
@@ -31,7 +31,8 @@ def hosts_of(text: str) -> set[str]:
     """Where one could be led: targets of Markdown links, and whatever looks like an address in the text."""
     tokens = [child for token in _PARSER.parse(text) for child in token.children or ()]
     targets = [str(token.attrGet("href") or token.attrGet("src") or "") for token in tokens]
-    visible = "".join(token.content for token in tokens) + "\n" + html.unescape(text)
+    said = (" " if token.type.endswith("break") else token.content for token in tokens)  # a line's end parts words
+    visible = "".join(said) + "\n" + html.unescape(text)
     targets += [found[0] for found in _ADDRESS.finditer(re.sub("[\u200b-\u200d\u2060\u00ad\ufeff]", "", visible))]
     return {_host(target) for target in targets if target}
 
@@ -195,6 +196,7 @@ PIECES = st.sampled_from([*SIGNS, *WORDS, "&#58;", "&colon;", "&#47;", "\\:"])
 
 @pytest.mark.rule("L3")
 @settings(max_examples=300, deadline=None)
+@example("www.\nevil.com")
 @given(st.lists(PIECES, max_size=14).map("".join))
 def test_no_text_leads_elsewhere(text):
     safe = links.only_allowed(text, HOSTS)

@@ -15,7 +15,7 @@ from tests import factories
 from tests.bots.conftest import work_off
 from tests.servers.model_service import ModelService, Script
 
-pytestmark = pytest.mark.django_db
+pytestmark = pytest.mark.django_db(transaction=True)  # the lease watcher looks by a connection of its own
 PIECES = ["The co", "de is or", "an", "ge", "42 and", " more."]
 
 
