@@ -81,6 +81,8 @@ class Watch:
             authentic, self._new_authentic = self._new_authentic, set()
         for network in authentic:
             _remember(network)
+        if not settings.AUTO_BLOCK_FAILURES:
+            return
         for (scope, address), count in failures.items():
             key = (scope, caller_of(address))
             if not (is_welcome(address) or is_exempt(key)) and _add(key, count) >= settings.AUTO_BLOCK_FAILURES:
