@@ -11,6 +11,7 @@ import pytest
 from prometheus_client import REGISTRY, generate_latest
 
 from monitoring import metrics
+from tests import logged
 
 CONTRACT = {
     "clawdbot_webhook_seconds": ("platform", "outcome"),
@@ -106,7 +107,7 @@ def test_other_series_stay_when_a_gauge_breaks_or_has_nothing(gauges, caplog):
     assert "clawdbot_queue_depth" not in text
     assert "clawdbot_audit_unsealed" not in text
     assert "clawdbot_dead_letters 2.0" in text
-    assert [record.message for record in caplog.records] == ["gauge failed"]
+    assert [record.message for record in logged.by(caplog, "monitoring.metrics")] == ["gauge failed"]
 
 
 def test_a_gauge_is_refused_when_the_contract_does_not_name_it(gauges):

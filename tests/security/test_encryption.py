@@ -19,6 +19,7 @@ from tink.proto import aes_gcm_pb2, tink_pb2
 from clawdbot_site.security import encryption, key_providers, key_ring
 from clawdbot_site.security.encryption import DecryptionError, Digests, KeyRing, NonceRepeated, NonceSource
 from clawdbot_site.security.models.keys import DataKey
+from tests import logged
 
 KEY_ID = 0x0A0B0C0D
 KEY = bytes(range(32))
@@ -382,7 +383,7 @@ def test_process_without_the_newest_wrapping_key_goes_on_with_what_it_has(db, fr
     with pytest.raises(DecryptionError):
         key_ring.unseal(new, AAD)
     assert key_ring.unseal(old, AAD) == "old"
-    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert [record.levelname for record in logged.by(caplog, "clawdbot_site.security.key_ring")] == ["WARNING"]
 
 
 @pytest.mark.parametrize(

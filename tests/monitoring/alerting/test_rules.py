@@ -12,6 +12,7 @@ from monitoring import audit
 from monitoring.alerting import clocks, ground, rules
 from monitoring.models import AuditWaiting
 from monitoring.rollups import machine
+from tests import logged
 from tests.monitoring.alerting.made import history, look, more, values
 
 
@@ -118,4 +119,4 @@ def test_every_rule_has_a_known_group_and_a_title() -> None:
 def test_a_rule_that_breaks_hides_no_other(caplog: pytest.LogCaptureFixture) -> None:
     broken = rules.Rule("broken", "Broken", "machine", lambda look: 1 // 0)  # type: ignore[arg-type,return-value]
     assert rules.breaches(rules.Setting.of(broken, None), look(history({}))) is None
-    assert [record.message for record in caplog.records] == ["an alert rule could not look"]
+    assert [record.message for record in logged.by(caplog, "monitoring.alerting")] == ["an alert rule could not look"]

@@ -14,6 +14,7 @@ from inference.engines.local import attention_native
 from inference.engines.local.adapter import Adapter
 from inference.engines.local.backend import CPU, NATIVE
 from inference.engines.local.native import Heads, native_for
+from tests import logged
 from tests.inference.engines.local import tiny
 from tests.inference.engines.local.test_local_tokens import TIGHT, bench, check, mixed
 
@@ -107,7 +108,8 @@ def test_without_a_compiler_torch_computes_alone(name, tokenizer, no_compiler, c
     left, _ = mixed(running, 16, seed=3)
 
     assert running.core.runner.backend is CPU
-    assert caplog.messages == ["no C compiler (cc, gcc, clang): local models on the CPU are somewhat slower"]
+    said = [record.message for record in logged.by(caplog, "inference")]
+    assert said == ["no C compiler (cc, gcc, clang): local models on the CPU are somewhat slower"]
     check(running, left)
 
 
@@ -118,4 +120,4 @@ def test_a_compiler_that_fails_is_no_obstacle(tokenizer, no_compiler, tmp_path, 
     monkeypatch.setenv("PATH", str(tmp_path))
 
     assert Adapter(tiny.make("llama", tokenizer).model).backend is CPU
-    assert [(r.levelname, r.reason) for r in caplog.records] == [("WARNING", "no such header\n")]
+    assert [(r.levelname, r.reason) for r in logged.by(caplog, "inference")] == [("WARNING", "no such header\n")]

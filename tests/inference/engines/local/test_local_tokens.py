@@ -19,6 +19,7 @@ from inference.engines.local.core import PagedCore
 from inference.engines.local.limits import EngineLimits
 from inference.engines.local.model import ready
 from inference.engines.local.sequence import Event, Sequence
+from tests import logged
 from tests.inference.engines.local import tiny
 
 TIGHT = EngineLimits(max_running=8, kv_cache_pages=21, prefill_tokens=48, max_context_tokens=320)
@@ -235,7 +236,7 @@ def test_a_context_that_memory_cannot_hold_is_cut_and_said(tokenizer, caplog):
     assembly = assemble(loaded, EngineLimits(kv_cache_bytes=20 * 16 * token_bytes + 100))
 
     assert assembly.context_tokens == 320
-    assert [record.context_tokens for record in caplog.records] == [320]
+    assert [record.context_tokens for record in logged.by(caplog, "inference")] == [320]
 
 
 def test_a_cache_is_no_larger_than_all_answers_can_fill(tokenizer):
