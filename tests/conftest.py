@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,15 @@ from django.db import connection
 from tests.monitoring.flush import allow_flush
 
 os.environ.setdefault("NO_PROXY", "127.0.0.1,localhost")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tracebacks_need_no_parser() -> None:
+    """Python 3.11 parses lines for the carets of a traceback, and its parser is not safe in several threads: one that
+    logs a traceback would fail a test that parses just then ("AST constructor recursion depth mismatch").
+    """
+    if hasattr(traceback, "_extract_caret_anchors_from_line_segment"):
+        traceback._extract_caret_anchors_from_line_segment = lambda segment: None
 
 
 @pytest.fixture(scope="session", autouse=True)
