@@ -22,6 +22,8 @@ django.setup()
 from bots.models import Conversation, Endpoint, Message
 
 TURNS = 2
+# Not by an index: a hash index cannot grow while a statement that fills it also reads from it.
+TEMPLATE = "id::text = %s"
 
 
 def main(count: int) -> None:
@@ -29,11 +31,11 @@ def main(count: int) -> None:
     stored = Conversation.objects.filter(source=first.source, scope_key__startswith="direct:cid").count()
     series = f"generate_series({stored}, {count - 1}) AS copy(n)"
     with connection.cursor() as cursor:
-        cursor.execute(_copies(Conversation, series, "id = %s", _conversation_columns()), [first.pk])
+        cursor.execute(_copies(Conversation, series, TEMPLATE, _conversation_columns()), [str(first.pk)])
         filled = Message.objects.filter(conversation=first, external_id__startswith="fill-")
         for message in filled.order_by("received_at", "id"):  # questions before the replies that refer to them
             changed = _message_columns(message.pk, message.external_id, message.reply_to_id)
-            cursor.execute(_copies(Message, series, "id = %s", changed), [message.pk])
+            cursor.execute(_copies(Message, series, TEMPLATE, changed), [str(message.pk)])
         cursor.execute("VACUUM ANALYZE")
     print(f"{Conversation.objects.count()} conversations, {Message.objects.count()} messages")
 
