@@ -21,6 +21,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+# The data need not outlive the machine: the tests on PostgreSQL take half the time. A killed server still loses nothing.
+FORGETFUL = ("-c", "fsync=off", "-c", "full_page_writes=off")
 PACKAGES = {
     "redis-server": "redis-server",
     "initdb": "postgresql",
@@ -98,7 +100,7 @@ def postgres() -> Iterator[str | None]:
         data, port = f"{name}/data", free_port()
         words = [initdb, "-D", data, "-U", "clawdbot", "--auth=trust", "-E", "UTF8", "--no-sync"]
         subprocess.run(words, user=user, check=True, stdout=subprocess.DEVNULL, cwd="/")
-        command = [server, "-D", data, "-p", str(port), "-k", name, "-c", "listen_addresses=127.0.0.1"]
+        command = [server, "-D", data, "-p", str(port), "-k", name, "-c", "listen_addresses=127.0.0.1", *FORGETFUL]
         with running(command, port, user):
             yield f"postgres://clawdbot@127.0.0.1:{port}/postgres"
 
