@@ -124,9 +124,8 @@ class _Run:
             self.outcome.unchanged += 1
             return
         self._save(kind, form, made, is_new=is_new)
-        fields = tuple(
-            _shown(kind, name, before.get(name), after[name]) for name in after if before.get(name) != after[name]
-        )
+        changed = [name for name in after if name not in kind.key and before.get(name) != after[name]]
+        fields = tuple(_shown(kind, name, before.get(name), after[name]) for name in changed)
         self.outcome.changes.append(Change("+" if is_new else "~", entry.label, fields))
 
     def _filled(self, entry: Entry, row: Any) -> ModelForm:
@@ -145,6 +144,8 @@ class _Run:
         given: dict[str, Any] = {}
         is_right = True
         for name in entry.values:
+            if name not in blank.fields:
+                continue  # the name of one of a fixed list
             try:
                 if name in fixed:
                     raise Bad(_("This cannot be set here."))
@@ -162,7 +163,8 @@ class _Run:
     def _follow(self, entry: Entry, name: str) -> None:
         """Of what is wrong itself nothing is said a second time."""
         target, value = entry.kind.refers.get(name, ""), entry.values[name]
-        if any((target, one) in self._wrong for one in (value if isinstance(value, list) else [value])):
+        wrong = [named for kind_name, named in self._wrong if kind_name == target]
+        if any(one in wrong for one in (value if isinstance(value, list) else [value])):
             raise _Unmade
 
     def _after(self, entry: Entry, form: ModelForm, made: Any) -> dict[str, Any]:

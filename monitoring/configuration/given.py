@@ -1,4 +1,4 @@
-"""One value of a file as a form takes it: of the right type, references followed, secrets fetched from where they are."""
+"""One value of a file as a form takes it: of the right type, names looked up, secrets fetched from where they are."""
 
 from __future__ import annotations
 

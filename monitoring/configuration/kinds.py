@@ -59,7 +59,7 @@ class Kind:
         return self.rows() if self.rows else self.model._default_manager.all()
 
     def form_class(self) -> type[forms.ModelForm]:
-        columns = [name for name in self.names if name not in self.read]
+        columns = [name for name in self.names if name not in self.read and self.model._meta.get_field(name).editable]
         return modelform_factory(self.model, form=self.form or self.admin.form, fields=columns)
 
 

@@ -87,11 +87,13 @@ class _Reading:
         kind = self._kinds.get(str(name.value))
         if kind is None:
             text = _("There is no kind %(name)s. Known are: %(known)s.")
-            return self._note(source, _line(name), text % {"name": name.value, "known": _choice(name, self._kinds)})
+            self._note(source, _line(name), text % {"name": name.value, "known": _choice(name, self._kinds)})
+            return
         self.named.add(kind.name)
         if not isinstance(node, yaml.SequenceNode):
             text = _("Below “%(name)s:” a list is expected: each entry begins with “- ”.")
-            return self._note(source, _line(node), text % {"name": kind.name})
+            self._note(source, _line(node), text % {"name": kind.name})
+            return
         for item in node.value:
             self._take_entry(loader, source, kind, item)
 
