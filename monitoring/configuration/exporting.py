@@ -8,9 +8,12 @@ from typing import Any, Final
 import yaml
 from django.utils.translation import gettext as _
 
+from monitoring import audit
+from monitoring.configuration.applying import ACTOR
 from monitoring.configuration.errors import ConfigurationError
 from monitoring.configuration.kinds import Kind, all_kinds
 from monitoring.configuration.rows import Rows
+from monitoring.context import bind
 
 WIDTH: Final = 120
 
@@ -30,7 +33,9 @@ def export() -> str:
     """Raises ConfigurationError where two things bear one name: by it a file could not tell them apart."""
     kinds = all_kinds()
     rows = Rows(kinds)
-    parts = [part for kind in kinds.values() if kind.fields for part in _of_kind(kind, rows)]
+    with bind(actor=ACTOR):
+        parts = [part for kind in kinds.values() if kind.fields for part in _of_kind(kind, rows)]
+        audit.record("configuration.exported")
     return "\n".join([f"# {_('Written by manage.py configure --export. Secrets are never exported.')}", *parts]) + "\n"
 
 
