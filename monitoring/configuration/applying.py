@@ -26,9 +26,15 @@ ACTOR: Final = Actor("system", label="command configure")
 Sign = Literal["+", "~", "-"]
 
 
+class Remark(str):
+    """Words about a value that is not to be seen."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
-    """``fields``: (name, before, after) of what is set; a secret's values are already words about it."""
+    """``fields``: (name, before, after) of what is set; of a secret a ``Remark``."""
 
     sign: Sign
     label: str
@@ -81,8 +87,8 @@ class _Run:
         self.problems: list[str] = []
         self._rows = Rows(all_kinds())
         self._wrong: set[tuple[str, str]] = set()
-        self._request: Any = HttpRequest()
-        self._request.user = Operator()
+        self._request = HttpRequest()
+        self._request.user = Operator()  # type: ignore[assignment]  # nobody's account
 
     def carry_out(self, entries: list[Entry], named: list[Kind]) -> None:
         """What goes may stand in the way of what comes, or be still in use until that is there."""
@@ -222,7 +228,9 @@ class _Run:
 
 def _shown(kind: Kind, name: str, before: Any, after: Any) -> tuple[str, Any, Any]:
     """A secret is not told, not even as a digest: only that there is one, or another one."""
-    return (name, before, after) if name not in kind.secrets else (name, None, _("changed") if before else _("set"))
+    if name not in kind.secrets:
+        return name, before, after
+    return name, None, Remark(_("(changed)") if before else _("(a secret)"))
 
 
 def _goes_with(row: models.Model) -> Iterable[str]:

@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.translation import gettext as _
 
 from monitoring.configuration import applying, exporting, reading
-from monitoring.configuration.applying import Change, Options, Outcome
+from monitoring.configuration.applying import Change, Options, Outcome, Remark
 from monitoring.configuration.errors import ConfigurationError
 from monitoring.configuration.kinds import all_kinds
 
@@ -62,9 +62,9 @@ class Command(BaseCommand):
 
     def _ask(self, count: int, *, may_ask: bool) -> None:
         if not (may_ask and sys.stdin.isatty()):
-            text = _("%(count)d things would be deleted. Look at them with --dry-run, then say --yes.")
+            text = _("To delete: %(count)d. Look at them with --dry-run, then say --yes.")
             raise CommandError(text % {"count": count})
-        answer = input(_("Delete %(count)d things, and do the rest? Write yes: ") % {"count": count})
+        answer = input(_("To delete: %(count)d. Write yes to do it, and the rest: ") % {"count": count})
         if answer.strip() != "yes":
             raise CommandError(_("Nothing was changed."))
 
@@ -80,7 +80,7 @@ class Command(BaseCommand):
 
     def _sum_up(self, outcome: Outcome, *, is_dry_run: bool) -> None:
         if not outcome.changes:
-            text = _("Nothing to change: %(unchanged)d entries are as the files say.")
+            text = _("Nothing to change. As the files say: %(unchanged)d.")
         elif is_dry_run:
             text = _(
                 "To do: %(made)d to create, %(changed)d to change, %(deleted)d to delete; %(unchanged)d are right."
@@ -107,5 +107,7 @@ def _and_with_it(change: Change) -> str:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, Remark):
+        return value
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
