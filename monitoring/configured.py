@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from monitoring.admin.channels import EMAIL, ROBOT, WEBHOOK
+from monitoring.admin.channels import EMAIL, ROBOT, WEBHOOK, place_of
 from monitoring.admin.needs import fixed_fields
 from monitoring.alerting import rules
 from monitoring.configuration.kinds import Kind, register
@@ -24,7 +24,7 @@ def _is_set(row: AlertRule) -> bool:
 
 
 def _address_of(kind: str) -> Callable[[AlertChannel], str]:
-    return lambda channel: channel.place()[0] if channel.kind == kind else ""
+    return lambda channel: place_of(channel)[0] if channel.kind == kind else ""
 
 
 register(

@@ -203,7 +203,7 @@ class _Run:
     def _delete(self, kind: Kind, label: str, row: models.Model, *, is_last: bool) -> None:
         try:
             with transaction.atomic():
-                others, key = tuple(_goes_with(row)), self._rows.key_of(kind, row)
+                others = tuple(_goes_with(row))
                 kind.admin.delete_model(self._request, row)
         except models.ProtectedError as error:
             if is_last:
@@ -211,7 +211,7 @@ class _Run:
                 text = _("%(label)s cannot be deleted. Still in use by: %(users)s.")
                 self.problems.append(text % {"label": label, "users": ", ".join(users[:5])})
         else:
-            self._rows.of(kind).pop(key, None)
+            self._rows.remove(kind, row)
             self.outcome.changes.append(Change("-", label, goes_with_it=others))
 
     # -- what is wrong --

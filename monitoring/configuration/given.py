@@ -18,6 +18,7 @@ from monitoring.configuration.reading import Entry
 from monitoring.configuration.rows import Rows
 
 MOST_BYTES: Final = 8 * 1024 * 1024
+YEARS: Final = range(1970, 9999)  # those near the ends of the calendar overflow in another time zone
 
 
 def form_value(entry: Entry, name: str, field: forms.Field, rows: Rows, *, allow_literal: bool) -> Any:
@@ -103,6 +104,8 @@ def _plain(value: Any, field: forms.Field, folder: Path) -> Any:
         value = _fetched(value, folder)
     is_cleared = value is None and not field.required and types not in ((str,), (bool,))
     if not is_cleared and (not isinstance(value, types) or (isinstance(value, bool) and types != (bool,))):
+        raise Bad(expected)
+    if isinstance(value, datetime) and value.year not in YEARS:
         raise Bad(expected)
     if isinstance(field, forms.ChoiceField):
         _check_choice(field, value)

@@ -62,6 +62,15 @@ def read(sources: Iterable[Source], kinds: Mapping[str, Kind]) -> tuple[list[Ent
     return entries, [kinds[name] for name in order if name in reading.named]
 
 
+class _Loader(yaml.SafeLoader):
+    """Only what UTF-8 can hold: an escape can name half a character."""
+
+    def construct_scalar(self, node: yaml.ScalarNode) -> Any:
+        value = super().construct_scalar(node)
+        str(value).encode()
+        return value
+
+
 class _Reading:
     def __init__(self, kinds: Mapping[str, Kind]) -> None:
         self._kinds = kinds
@@ -71,7 +80,7 @@ class _Reading:
 
     def take(self, source: Source) -> None:
         try:
-            loader = yaml.SafeLoader(source.text)
+            loader = _Loader(source.text)
             root = loader.get_single_node()
             for name, node in self._pairs(loader, source, root, _("kinds, like “bots:”")):
                 self._take_kind(loader, source, name, node)
@@ -122,8 +131,9 @@ class _Reading:
     def _value(self, loader: yaml.SafeLoader, source: Source, node: yaml.Node) -> Any:
         try:
             return loader.construct_object(node, deep=True)
-        except ValueError:  # 2027-13-01, or a number of ten thousand digits
-            self._note(source, _line(node), _("There is no such date or number. If it is a text, quote it."))
+        except ValueError:  # 2027-13-01, a number of ten thousand digits, half a character
+            text = _("There is no such date, number or character. If it is a text, quote it.")
+            self._note(source, _line(node), text)
             return None
 
     def _pairs(

@@ -55,6 +55,10 @@ class Rows:
         self.of(kind).setdefault(self.key_of(kind, row), []).append(row)
         self._names.setdefault(kind.name, {})[str(row.pk)] = self.key_of(kind, row)[0]
 
+    def remove(self, kind: Kind, gone: Any) -> None:
+        for rows in self.of(kind).values():
+            rows[:] = [row for row in rows if row is not gone]
+
     def key_of(self, kind: Kind, row: Any) -> Key:
         return tuple(str(self.value(kind, row, name)) for name in kind.key)
 

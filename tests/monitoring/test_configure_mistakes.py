@@ -38,7 +38,13 @@ MISTAKES = {
         "3: ip_rules/block/10.0.0.0/33/site: network: 10.0.0.0/33 is no network. Write it like 10.0.0.0/8."
     ),
     "ip_rules:\n- {action: block, network: 10.0.0.0/8, scope: site, expires_at: 2027-13-01}": (
-        "2: There is no such date or number. If it is a text, quote it."
+        "2: There is no such date, number or character. If it is a text, quote it."
+    ),
+    'bots:\n- slug: demo\n  name: "half a \\ud83d"': (
+        "3: There is no such date, number or character. If it is a text, quote it."
+    ),
+    "ip_rules:\n- {action: block, network: 10.0.0.0/8, scope: site, expires_at: 9999-12-31T23:59:59Z}": (
+        "2: ip_rules/block/10.0.0.0/8/site: expires_at: A moment is expected, like 2027-01-31T18:00:00+08:00."
     ),
     "ip_rules:\n- {action: block, network: 10.0.0.0/8, scope: site, expires_at: soon}": (
         "2: ip_rules/block/10.0.0.0/8/site: expires_at: A moment is expected, like 2027-01-31T18:00:00+08:00."

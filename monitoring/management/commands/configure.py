@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError
 from django.utils.translation import gettext as _
 
 from monitoring.configuration import applying, exporting, reading
@@ -45,6 +47,8 @@ class Command(BaseCommand):
         except ConfigurationError as error:
             text = _("Nothing was changed.")
             raise CommandError("\n".join([*error.problems, text])) from None
+        except (DatabaseError, ImproperlyConfigured) as error:  # not there, not migrated; no keys
+            raise CommandError(str(error).strip().splitlines()[0]) from None
 
     def _configure(self, files: list[str], options: dict[str, Any]) -> None:
         entries, named = reading.read([_source(name) for name in files], all_kinds())
