@@ -90,6 +90,7 @@ def actions() -> list[str]:
 DOORS = ("bots/api", "bots/admin", "monitoring/admin", "inference/admin.py", "integrations/admin.py")
 DOORS += ("clawdbot_site/security/admin.py", "clawdbot_site/security/api.py", "clawdbot_site/security/views.py")
 DOORS += ("clawdbot_site/security/network_admin.py", "clawdbot_site/security/network_api.py")
+DOORS += ("monitoring/configuration",)
 PAST_THE_LOG = {"update", "bulk_update", "bulk_create", "update_or_create", "_raw_delete", "raw", "execute"}
 
 

@@ -171,10 +171,7 @@ class AlertRuleAdmin(AuditedModelAdmin):
         return ", ".join(part for part in (threshold, f"{rule.for_s:g} s", rule.severity) if part)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        """What something else opens and closes can only be switched off or made more severe."""
-        rule = rules.find(obj.name) if obj else None
-        fixed = [] if rule and rule.threshold is not None else ["threshold"]
-        return [*self.readonly_fields, *fixed, *([] if rule and rule.look else ["for_s", "severity"])]
+        return [*self.readonly_fields, *fixed_fields(obj)]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[AlertRule]:
         rules.ensure_rows()
@@ -185,6 +182,13 @@ class AlertRuleAdmin(AuditedModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+
+def fixed_fields(row: AlertRule | None) -> list[str]:
+    """What cannot be set: what something else opens and closes can only be switched off."""
+    rule = rules.find(row.name) if row else None
+    fixed = [] if rule and rule.threshold is not None else ["threshold"]
+    return [*fixed, *([] if rule and rule.look else ["for_s", "severity"])]
 
 
 class SilenceForm(forms.ModelForm):
