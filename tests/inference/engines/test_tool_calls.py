@@ -153,7 +153,7 @@ def test_several_calls_and_text_around_them():
 
 
 def test_values_in_plain_text_have_the_type_that_the_schema_says():
-    markup = "<tool_call><function=weather><parameter=city>007</parameter><parameter=days>7</parameter></function></tool_call>"
+    markup = "<function=weather><parameter=city>007</parameter><parameter=days>7</parameter></function>"
 
     assert values(split([markup])[1]) == [("weather", {"city": "007", "days": 7})]
 
