@@ -6,13 +6,14 @@ import base64
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 from django.db.models import Q
 from django.utils import timezone
 
-from bots import choice, fallback, material, prompt, screening, together
+from bots import choice, fallback, material, prompt, screening, together, tools
 from bots.answers import Answer
 from bots.errors import LeaseLost
 from bots.leases import Lease
@@ -88,7 +89,11 @@ def _ask(model: LanguageModel, request: GenRequest, question: Message, lease: Le
     _measure(model, timings, result.usage)
     if result.finish == "error":
         return failed(model, result.error, begun=out.seen, usage=result.usage)
-    return _judged(Answer(result.text, result.finish, result.usage, timings=timings, model=model.name), out, bot)
+    answer = Answer(result.text, result.finish, result.usage, timings=timings, model=model.name)
+    is_whole = result.finish not in ("cancelled", "shutdown")
+    if is_whole and result.tool_calls and (problem := tools.settle(answer, result.tool_calls, request, question)):
+        return failed(model, problem, begun=out.seen, usage=result.usage)
+    return _judged(answer, out, bot)
 
 
 def _written(
@@ -111,19 +116,24 @@ def _judged(answer: Answer, out: Outgoing, bot: Bot) -> Answer:
     """The complete answer as it may be said."""
     try:
         answer.text = _signed(out.final(answer.text), bot)
+        answer.tool_calls = tuple(replace(one, arguments=out.arguments(one.arguments)) for one in answer.tool_calls)
     except Blocked as blocked:
-        answer.text, answer.finish = blocked.text, "filtered"
+        answer.text, answer.finish, answer.tool_calls = blocked.text, "filtered", ()
     except NotJudged as error:
         answer.text, answer.finish, answer.error, answer.is_final = say("not_judged"), "error", str(error), True
+        answer.tool_calls = ()
     except Cut:
-        answer.text, answer.finish = "", "cancelled"
+        answer.text, answer.finish, answer.tool_calls = "", "cancelled", ()
     return answer
 
 
 def request_for(question: Message, bot: Bot, asked: list[Message], came_with: Material) -> GenRequest:
     wanted = question.details.get("request", {})
     if "messages" in wanted:
-        given = [ChatMessage(m["role"], m["text"], _images(m)) for m in wanted["messages"]]
+        given = [
+            ChatMessage(m["role"], m["text"], _images(m), tools.read(m), m.get("call_id", ""))
+            for m in wanted["messages"]
+        ]
         messages = prompt.from_client(bot.system_prompt, given)
     else:
         words = "\n\n".join(filter(None, [came_with.text, *(message.text for message in asked)]))
@@ -136,6 +146,8 @@ def request_for(question: Message, bot: Bot, asked: list[Message], came_with: Ma
         sampling=prompt.sampling(wanted, **limits),  # type: ignore[arg-type]  # the three are numbers
         deadline_s=LONGEST_ANSWER_S,
         cache_scope=f"{bot.pk}:{question.conversation_id}",
+        tools=tuple(wanted.get("tools", ())),
+        tool_choice=wanted.get("tool_choice"),
     )
 
 

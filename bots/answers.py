@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from inference.base import Finish, Usage
+from inference.base import Finish, ToolCall, Usage
 
 
 @dataclass(slots=True)
@@ -19,4 +19,5 @@ class Answer:
     has_begun: bool = False  # with an error: something of it was shown before
     is_final: bool = False  # another model is no remedy
     model: str = ""  # the name of the one that was asked last
+    tool_calls: tuple[ToolCall, ...] = ()  # for a caller who brought the tools along
     fallback_from: dict[str, str] = field(default_factory=dict)  # model and reason, where another one answered first

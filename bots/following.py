@@ -40,6 +40,10 @@ class Settled:
         return self.reply.text if self.reply else ""
 
     @property
+    def tool_calls(self) -> list[dict[str, str]]:
+        return self.reply.details.get("tool_calls", []) if self.reply else []
+
+    @property
     def usage(self) -> dict[str, int]:
         prompt, completion = (self.reply.prompt_tokens, self.reply.completion_tokens) if self.reply else (0, 0)
         return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}

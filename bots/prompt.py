@@ -37,10 +37,10 @@ def from_client(system_prompt: str, messages: Iterable[ChatMessage]) -> tuple[Ch
 
 
 def _alternating(turns: Iterable[ChatMessage]) -> list[ChatMessage]:
-    """Join neighbours of one role; drop answers that nobody asked for at the start."""
+    """Join neighbours of one role, but not calls of tools; drop answers that nobody asked for at the start."""
     joined: list[ChatMessage] = []
     for turn in turns:
-        if joined and joined[-1].role == turn.role:
+        if joined and joined[-1].role == turn.role and not (joined[-1].calls or turn.calls or turn.call_id):
             last = joined.pop()
             joined.append(ChatMessage(turn.role, f"{last.text}\n\n{turn.text}", last.images + turn.images))
         elif joined or turn.role == "user":

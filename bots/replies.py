@@ -9,6 +9,7 @@ from __future__ import annotations
 from django.db import transaction
 from django.utils import timezone
 
+from bots import tools
 from bots.answers import Answer
 from bots.journal import DatabaseJournal, ensure_stored, held
 from bots.models import Message
@@ -68,8 +69,13 @@ def _store_answered(question: Message, answer: Answer) -> None:
 
 
 def _asked(answer: Answer) -> dict[str, object]:
-    """Which model the tokens are of, and which one failed before it."""
-    return {"model": answer.model, **({"fallback_from": answer.fallback_from} if answer.fallback_from else {})}
+    """Which model the tokens are of, which one failed before it, and what it asks the caller to do."""
+    facts: dict[str, object] = {"model": answer.model}
+    if answer.fallback_from:
+        facts["fallback_from"] = answer.fallback_from
+    if answer.tool_calls:
+        facts["tool_calls"] = tools.kept(answer.tool_calls)
+    return facts
 
 
 def _note_usage(message: Message, answer: Answer) -> None:

@@ -75,6 +75,10 @@ class Outgoing:
         """The complete text as it may be said. Raises Blocked, NotJudged, Cut."""
         return text
 
+    def arguments(self, text: str) -> str:
+        """What a caller's tool is to be called with, as it may be said. Raises Blocked, NotJudged, Cut."""
+        return text
+
 
 class _Rules(Screen):
     def __init__(self, question: Message, lease: Lease, lists: Lists) -> None:
@@ -178,6 +182,10 @@ class _Screened(Outgoing):
             super().write(safe)
 
     def final(self, text: str) -> str:
+        return links.only_allowed(self.arguments(text), self._rules.bot.allowed_link_hosts)
+
+    def arguments(self, text: str) -> str:
+        """Programs read them: links stay."""
         text = storable(text)
         if self._matcher:
             hits = self._matcher.hits(text)
@@ -185,7 +193,7 @@ class _Screened(Outgoing):
             text = covered(text, _masking(hits))
         if self._is_judged_later and text.strip():
             self._refuse_if(self._rules.is_refused_by_moderator(text, "output"))
-        return links.only_allowed(text, self._rules.bot.allowed_link_hosts)
+        return text
 
     def _safe(self, text: str) -> str:
         if self._scan is None:
@@ -212,7 +220,7 @@ def _masking(hits: Iterable[Hit]) -> list[Hit]:
 
 
 def _masked(message: ChatMessage, matcher: Matcher) -> ChatMessage:
-    if message.role != "user":
+    if message.role not in ("user", "tool"):
         return message
     hits = _masking(matcher.hits(message.text))
     return replace(message, text=covered(message.text, hits)) if hits else message

@@ -18,6 +18,7 @@ def say(what: str) -> str:
         "bot_had_enough": _("I have answered as much as I may today. Please come back tomorrow."),
         "blocked": _("Sorry, I may not answer this. Please ask in another way, or ask your administrator."),
         "answer_blocked": _("Sorry, I may not say more about this."),
+        "no_tools": _("I can only answer here; I may not do anything else. Please ask me in another way."),
         "not_judged": _("Sorry, I cannot check this message right now. Please ask me again later."),
         "busy": _("I am busy right now, please wait a few minutes and ask again."),
         "stopped": _("(stopped)"),

@@ -8,24 +8,42 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
 Finish = Literal[
-    "stop", "length", "cancelled", "deadline", "shutdown", "repetition", "filtered", "error"
+    "stop", "tool_calls", "length", "cancelled", "deadline", "shutdown", "repetition", "filtered", "error"
 ]  # filtered: by whoever asked
 DeltaKind = Literal["answer", "reasoning", "tool"]
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """What a model asks its caller to do; engines do nothing of it themselves.
+
+    ``arguments`` is one JSON object as text. ``problem`` says, for admins, why the call cannot be passed on.
+    """
+
+    name: str
+    arguments: str = field(default="{}", repr=False)
+    id: str = ""
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ChatMessage:
-    """One turn of a prompt. ``images`` are encoded files, for vision models."""
+    """One turn of a prompt. ``images`` are encoded files, for vision models.
+
+    An assistant's turn may hold ``calls``; a tool's is the result of the one with ``call_id``.
+    """
 
     role: Role
     text: str
     images: tuple[bytes, ...] = field(default=(), repr=False)
+    calls: tuple[ToolCall, ...] = ()
+    call_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +69,8 @@ class GenRequest:
     cache_scope: str = ""
     first_token_s: float | None = None  # how long to wait for the first token at most, where another model can answer
     priority: int = 0  # the higher goes first where an engine chooses
+    tools: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)  # functions, in the shape of OpenAI's chat API
+    tool_choice: str | Mapping[str, Any] | None = None  # as there: auto, none, required, or one function by name
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +87,13 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of an answer, never half a character. The last one has ``finish``."""
+    """A piece of an answer, never half a character, or (kind ``tool``) a whole call. The last one has ``finish``."""
 
     text: str = ""
     kind: DeltaKind = "answer"
     finish: Finish | None = None
     error: str = ""  # with finish == "error": the reason, for admins
+    call: ToolCall | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +111,7 @@ class Result:
     finish: Finish
     timings: Timings
     error: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 class Reply(ABC):

@@ -19,11 +19,13 @@ from inference.engines.openai import OpenAIEngine
 from inference.errors import InferenceError, QueueFull, ShuttingDown
 from inference.models import LanguageModel
 from inference.worker import engine_of
+from monitoring.health import Unfit
 
 PROMPT = "Say hello."
 TIMEOUT_S = 15.0
 TOO_MANY = 429
 LOCAL_TIMEOUT_S = 60.0  # its turn comes after those who wait
+MOST_NAMED = 10
 AT_ONCE = 8  # services that do not answer take half a minute each
 RESULT_FIELDS = ("status", "status_detail", "checked_at", "failed_checks", "first_token_ms", "tokens_per_s")
 
@@ -49,6 +51,15 @@ def states() -> list[ModelState]:
     """The last state of every model, by name: for the dashboard, alerts and ``doctor``. Two queries, asks no model."""
     used = set(in_use().values_list("pk", flat=True))
     return [_state(model, is_used=model.pk in used) for model in LanguageModel.objects.order_by("name")]
+
+
+def answering() -> str:
+    """A probe of what bots use, by the last checks. Raises Unfit with the names of those that do not answer."""
+    used = [state for state in states() if state.is_used]
+    failing = [state.name for state in used if state.is_fresh and state.status == LanguageModel.Status.FAILING]
+    if failing:
+        raise Unfit(f"{len(failing)} of {len(used)} do not answer: {', '.join(failing[:MOST_NAMED])}")
+    return f"{sum(state.is_fresh for state in used)} of {len(used)} answered their last check"
 
 
 def in_use() -> QuerySet[LanguageModel]:

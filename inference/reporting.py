@@ -20,7 +20,7 @@ from typing import Any
 from django.db import DatabaseError, IntegrityError, InterfaceError, connection
 from django.utils import timezone
 
-from inference import worker
+from inference import gpus, worker
 from inference.models import STALE_WORKER_S, LanguageModel, WorkerState
 from monitoring import metrics
 
@@ -44,6 +44,8 @@ def register_gauges() -> None:
     metrics.register_gauge("clawdbot_inference_waiting", lambda: _gauge("waiting"))
     metrics.register_gauge("clawdbot_model_up", models_up)
     metrics.register_gauge("clawdbot_model_on_gpu", models_on_gpu)
+    metrics.register_gauge("clawdbot_gpu_utilization_ratio", gpus.utilization)
+    metrics.register_gauge("clawdbot_gpu_memory_bytes", gpus.memory_bytes)
 
 
 def models_up() -> dict[str, float]:

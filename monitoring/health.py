@@ -1,7 +1,7 @@
 """Is this process fit for work? Probes of what it needs; the apps above register theirs.
 
-A probe returns nothing or a short text when all is well, and raises when it is not. Its error text is never shown:
-connection errors hold addresses and passwords.
+A probe returns nothing or a short text when all is well, and raises when it is not. Its error text is never shown,
+for connection errors hold addresses and passwords; but for Unfit, whose text is the probe's own words.
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ logger = logging.getLogger(__name__)
 Probe = Callable[[], str | None]
 FRESH_S: Final = 1.0  # /readyz is public: asking it often must not load the database
 TIMEOUT_S: Final = 1.0
+
+
+class Unfit(Exception):
+    """Not well. The text may be shown to who may read /metrics."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,8 @@ def _run(name: str, probe: Probe, critical: bool) -> Result:
     started = time.perf_counter()
     try:
         detail, is_ok = probe() or "", True
+    except Unfit as error:
+        detail, is_ok = str(error), False
     except Exception as error:  # noqa: BLE001  (whatever is wrong, the others are still to be asked)
         detail, is_ok = type(error).__name__, False
         logger.warning("probe failed", extra={"probe": name, "error": detail})

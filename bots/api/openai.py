@@ -152,17 +152,13 @@ def _draft(bot: Bot, principal: Principal, given: CompletionSerializer) -> Draft
         scope_key=web.new_scope(),
         sender_id=answers.sender_of(principal, user),
         sender_name=user or principal.user.get_username(),
-        details={"request": {"messages": [_stored(*one) for one in contents], **given.sampling()}},
+        details={"request": given.request()},
     )
 
 
 def _last_words(contents: list[tuple[str, Content]]) -> str:
     asked = [content.text for role, content in contents if role == "user"]
     return (asked or [contents[-1][1].text])[-1]
-
-
-def _stored(role: str, content: Content) -> dict[str, Any]:
-    return {"role": role, "text": content.text} | ({"images": list(content.images)} if content.images else {})
 
 
 # -- streaming --
@@ -219,7 +215,8 @@ async def _end_lines(shape: Shape, end: Settled, with_usage: bool) -> bytes:
     if error := await answers.failure_of(end):
         return answers.line(openai_shapes.stream_error(error))
     usage = {"usage": None} if with_usage else {}
-    lines = answers.line(shape.chunk(shape.piece(""), openai_shapes.finish_of(end)) | usage)
+    lines = b"".join(answers.line(shape.chunk(calls) | usage) for calls in shape.calls(end))
+    lines += answers.line(shape.chunk(shape.piece(""), openai_shapes.finish_of(end)) | usage)
     if with_usage:
         lines += answers.line(shape.usage(end))
     return lines + answers.line("[DONE]")

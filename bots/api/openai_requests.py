@@ -13,6 +13,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from bots.api.openai_tools import MOST_TOOLS, IdField, ToolCallSerializer, ToolsSerializer, called
 from bots.text import storable
 
 MOST_MESSAGES = 500
@@ -110,17 +111,41 @@ class CompletionSerializer(serializers.Serializer[Any]):
         wanted = {name: self.validated_data.get(name) for name in SAMPLING}
         return {name: value for name, value in wanted.items() if value is not None}
 
+    def request(self) -> dict[str, Any]:
+        """What is kept with the question for whoever answers it."""
+        return {"messages": self.stored(), **self.sampling()}
+
+    def stored(self) -> list[dict[str, Any]]:
+        return [_stored(role, content) for role, content in self.contents()]
+
     def contents(self) -> list[tuple[str, Content]]:
         """(role, content) of each message."""
         raise NotImplementedError
 
 
+def _stored(role: str, content: Content) -> dict[str, Any]:
+    return {"role": role, "text": content.text} | ({"images": list(content.images)} if content.images else {})
+
+
+def _called_characters(message: dict[str, Any]) -> int:
+    return sum(len(call["function"]["arguments"]) for call in message.get("tool_calls") or ())
+
+
 class ChatMessageSerializer(serializers.Serializer[Any]):
-    role = serializers.ChoiceField(choices=["system", "developer", "user", "assistant"])
+    role = serializers.ChoiceField(choices=["system", "developer", "user", "assistant", "tool"])
     content = ContentField(allow_null=True, required=False)
+    tool_calls = ToolCallSerializer(many=True, required=False, allow_null=True, max_length=MOST_TOOLS)
+    tool_call_id = IdField(required=False, allow_null=True, help_text="Of a message with the role `tool`.")
+
+    def validate(self, given: dict[str, Any]) -> dict[str, Any]:
+        if (given["role"] == "tool") != bool(given.get("tool_call_id")):
+            raise serializers.ValidationError(_("A `tool_call_id` belongs to a message with the role `tool`."))
+        if given.get("tool_calls") and given["role"] != "assistant":
+            raise serializers.ValidationError(_("Only messages with the role `assistant` hold `tool_calls`."))
+        return given
 
 
-class ChatCompletionSerializer(CompletionSerializer):
+class ChatCompletionSerializer(ToolsSerializer, CompletionSerializer):
     messages = serializers.ListField(child=ChatMessageSerializer(), allow_empty=False, max_length=MOST_MESSAGES)
     max_completion_tokens = serializers.IntegerField(
         required=False, allow_null=True, min_value=1, max_value=2**31 - 1, help_text="Another name of max_tokens."
@@ -128,7 +153,7 @@ class ChatCompletionSerializer(CompletionSerializer):
 
     def validate_messages(self, given: list[dict[str, Any]]) -> list[dict[str, Any]]:
         contents = [one["content"] for one in given if one.get("content")]
-        if sum(len(one.text) for one in contents) > MOST_CHARACTERS:
+        if sum(len(one.text) for one in contents) + sum(map(_called_characters, given)) > MOST_CHARACTERS:
             raise serializers.ValidationError(_("The messages are too long: at most 1 MiB together."))
         if not any(one.text.strip() or one.images for one in contents):
             raise serializers.ValidationError(_("There is nothing to answer."))
@@ -138,6 +163,13 @@ class ChatCompletionSerializer(CompletionSerializer):
         given = super().sampling()
         limit = self.validated_data.get("max_completion_tokens")
         return given | ({"max_tokens": limit} if limit is not None else {})
+
+    def request(self) -> dict[str, Any]:
+        return super().request() | self.offered()
+
+    def stored(self) -> list[dict[str, Any]]:
+        given = zip(super().stored(), self.validated_data["messages"], strict=True)
+        return [words | called(message) for words, message in given]
 
     def contents(self) -> list[tuple[str, Content]]:
         roles = {"developer": "system"}

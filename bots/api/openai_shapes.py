@@ -11,6 +11,7 @@ from rest_framework import exceptions, serializers, status
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
+from bots import tools
 from bots.drafts import Accepted
 from bots.following import Settled
 from bots.models import Bot
@@ -35,7 +36,7 @@ class Shape(ABC):
         self._named = {"id": f"{self.prefix}{accepted.message_id.hex}", "created": created_s, "model": bot.slug}
 
     def whole(self, end: Settled) -> Json:
-        choice = {"index": 0, **self.content(end.text), "logprobs": None, "finish_reason": finish_of(end)}
+        choice = {"index": 0, **self.content(end), "logprobs": None, "finish_reason": finish_of(end)}
         return {**self._named, "object": self.kind, "choices": [choice], "usage": end.usage}
 
     def chunk(self, delta: Json, finish: str | None = None) -> Json:
@@ -45,8 +46,12 @@ class Shape(ABC):
     def usage(self, end: Settled) -> Json:
         return {**self._named, "object": self.chunk_kind, "choices": [], "usage": end.usage}
 
+    def calls(self, end: Settled) -> Iterator[Json]:
+        """Where tool calls stand in a stream, after its pieces."""
+        yield from ()
+
     @abstractmethod
-    def content(self, text: str) -> Json:
+    def content(self, end: Settled) -> Json:
         """Where a whole answer stands in its choice."""
 
     @abstractmethod
@@ -61,8 +66,17 @@ class Shape(ABC):
 class Chat(Shape):
     prefix, kind, chunk_kind = "chatcmpl-", "chat.completion", "chat.completion.chunk"
 
-    def content(self, text: str) -> Json:
-        return {"message": {"role": "assistant", "content": text, "refusal": None}}
+    def content(self, end: Settled) -> Json:
+        calls = tools.in_api(end.tool_calls)
+        content = end.text or None if calls else end.text
+        return {
+            "message": {"role": "assistant", "content": content, "refusal": None}
+            | ({"tool_calls": calls} if calls else {})
+        }
+
+    def calls(self, end: Settled) -> Iterator[Json]:
+        for index, call in enumerate(tools.in_api(end.tool_calls)):
+            yield {"delta": {"tool_calls": [{"index": index, **call}]}}
 
     def opening(self) -> Json | None:
         return {"delta": {"role": "assistant", "content": ""}}
@@ -74,8 +88,8 @@ class Chat(Shape):
 class Text(Shape):
     prefix, kind, chunk_kind = "cmpl-", "text_completion", "text_completion"
 
-    def content(self, text: str) -> Json:
-        return {"text": text}
+    def content(self, end: Settled) -> Json:
+        return {"text": end.text}
 
     def opening(self) -> Json | None:
         return None
@@ -85,7 +99,7 @@ class Text(Shape):
 
 
 def finish_of(end: Settled) -> str:
-    names = {"length": "length", "filtered": "content_filter"}
+    names = {"length": "length", "filtered": "content_filter", "tool_calls": "tool_calls"}
     return names.get(end.reply.finish_reason, "stop") if end.reply else "stop"
 
 

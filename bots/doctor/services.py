@@ -34,7 +34,7 @@ Row = TypeVar("Row", LanguageModel, PlatformCredential)
 
 def models() -> Iterator[Finding]:
     """Asks each model something, as *Check now* in the admin does."""
-    used = set(LanguageModel.objects.filter(bots__is_enabled=True).values_list("pk", flat=True))
+    used = set(health.in_use().values_list("pk", flat=True))
     yield from _side_by_side(_of_model, LanguageModel.objects.order_by("name"), used)
 
 
@@ -142,10 +142,15 @@ def _local(model: LanguageModel) -> Finding:
 
 
 def _folder(model: LanguageModel) -> Finding:
-    if any(Path(model.path).glob("*.safetensors")):
+    """The process that has it loaded is asked by its own checks: doctor tells what came of the last one."""
+    if not any(Path(model.path).glob("*.safetensors")):
+        what = _("There are no safetensors in %(path)s.") % {"path": model.path}
+        return Finding("failed", what, _("Put the model there, or enter its right folder on the model's page."))
+    if not model.is_check_fresh:
         return Finding("ok", _("Its folder is there."))
-    what = _("There are no safetensors in %(path)s.") % {"path": model.path}
-    return Finding("failed", what, _("Put the model there, or enter its right folder on the model's page."))
+    if model.status == LanguageModel.Status.FAILING:
+        return Finding("failed", model.status_detail, _("Look at the log of the site."))
+    return Finding("ok", _("It answered its last check: %(what)s") % {"what": model.status_detail})
 
 
 def _of_credential(credential: PlatformCredential) -> list[Finding]:

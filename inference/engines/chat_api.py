@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
-from inference.base import ChatMessage, GenRequest, Usage
+from inference.base import ChatMessage, GenRequest, ToolCall, Usage
 from inference.engines.service import DONE, CallFailed
 from inference.errors import BadRequest, EngineDown, InferenceError, PromptTooLong
 from inference.text import well_formed
@@ -46,6 +46,16 @@ class Dialect:
 
 
 @dataclass(frozen=True, slots=True)
+class CallPiece:
+    """A piece of a tool call; those of one ``index`` belong together."""
+
+    index: int | None
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Chunk:
     """What one event adds to the answer."""
 
@@ -53,6 +63,7 @@ class Chunk:
     reasoning: str = ""
     finish: str = ""
     usage: Usage | None = None
+    calls: tuple[CallPiece, ...] = ()
 
 
 def chat_body(request: GenRequest, model: str, dialect: Dialect) -> dict[str, Any]:
@@ -66,7 +77,9 @@ def chat_body(request: GenRequest, model: str, dialect: Dialect) -> dict[str, An
     }
     if dialect.has_stream_options:
         body["stream_options"] = {"include_usage": True}
-    chosen = {"temperature": sampling.temperature, "top_p": sampling.top_p, "seed": sampling.seed}
+    chosen: dict[str, Any] = {"temperature": sampling.temperature, "top_p": sampling.top_p, "seed": sampling.seed}
+    if request.tools:
+        chosen |= {"tools": list(request.tools), "tool_choice": request.tool_choice}
     body |= {name: value for name, value in chosen.items() if value is not None}
     return body | ({"stop": list(sampling.stop)} if sampling.stop else {})
 
@@ -99,6 +112,7 @@ def parse_chunk(data: str) -> Chunk:
         reasoning=_text(message.get("reasoning_content") or message.get("reasoning")),
         finish=_text(choice.get("finish_reason")),
         usage=_usage(event.get("usage")),
+        calls=tuple(_call_pieces(message)),
     )
 
 
@@ -129,10 +143,20 @@ def _meaning(failed: CallFailed, said: str) -> InferenceError:
 
 def _message(message: ChatMessage) -> dict[str, Any]:
     text = well_formed(message.text)
+    if message.role == "tool":
+        return {"role": "tool", "tool_call_id": message.call_id, "content": text}
+    if message.calls:
+        return {"role": message.role, "content": text or None, "tool_calls": [sent_call(one) for one in message.calls]}
     if not message.images:
         return {"role": message.role, "content": text}
     pictures = [{"type": "image_url", "image_url": {"url": _data_url(image)}} for image in message.images]
     return {"role": message.role, "content": [{"type": "text", "text": text}, *pictures]}
+
+
+def sent_call(call: ToolCall) -> dict[str, Any]:
+    """As it stands in a message of the API."""
+    function = {"name": call.name, "arguments": well_formed(call.arguments)}
+    return {"id": call.id, "type": "function", "function": function}
 
 
 def _data_url(image: bytes) -> str:
@@ -166,6 +190,26 @@ def _text(value: Any) -> str:
     if isinstance(value, list):  # content parts
         return "".join(_text(part.get("text")) for part in value if isinstance(part, dict))
     return value if isinstance(value, str) else ""
+
+
+def _call_pieces(message: dict[str, Any]) -> Iterator[CallPiece]:
+    """OpenAI's tool calls, and the single function call of its older clients."""
+    if isinstance(old := message.get("function_call"), dict):
+        yield CallPiece(0, "", _text(old.get("name")), _arguments(old.get("arguments")))
+    found = message.get("tool_calls")
+    for piece in found if isinstance(found, list) else []:
+        if not isinstance(piece, dict):
+            continue
+        function = piece.get("function")
+        function = function if isinstance(function, dict) else {}
+        index = piece.get("index")
+        name, arguments = _text(function.get("name")), _arguments(function.get("arguments"))
+        yield CallPiece(index if type(index) is int else None, _text(piece.get("id")), name, arguments)
+
+
+def _arguments(value: Any) -> str:
+    """Some services send the object itself."""
+    return json.dumps(value) if isinstance(value, dict) else _text(value)
 
 
 def _usage(value: Any) -> Usage | None:

@@ -10,13 +10,13 @@ import math
 import random
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
 import httpx
 
-from inference.base import Delta, Engine, EngineStats, Finish, GenRequest, Usage
+from inference.base import Delta, Engine, EngineStats, Finish, GenRequest, ToolCall, Usage
 from inference.engines.breaker import CircuitBreaker
 from inference.engines.chat_api import Chunk, Dialect, Unavailable, chat_body, chunks, explained
 from inference.engines.checking import Check, Health
@@ -24,6 +24,7 @@ from inference.engines.keys import ApiKey, KeyRing
 from inference.engines.reasoning import Piece, ReasoningSplitter
 from inference.engines.replies import Roster, TrackedReply, check_request
 from inference.engines.service import CallFailed, Service
+from inference.engines.tool_splitter import SentCalls, ToolSplitter, offered
 from inference.engines.wire import Wire
 from inference.errors import FILTERED, EngineDown, InferenceError
 from inference.text import estimated_tokens
@@ -110,6 +111,8 @@ class OpenAIReply(TrackedReply):
         self._timeouts = engine.timeouts
         self._patience_s = min(engine.timeouts.first_token_s, request.first_token_s or math.inf)
         self._splitter = ReasoningSplitter()
+        self._tools = ToolSplitter(offered(request))
+        self._sent_calls = SentCalls()
         self._written: list[str] = []  # all that the model wrote, thinking too
         self._written_characters = 0
         self._has_answer = False
@@ -171,19 +174,35 @@ class OpenAIReply(TrackedReply):
     def _noted(self, chunk: Chunk) -> Iterator[Delta]:
         if chunk.usage is not None:
             self.usage, self.usage_is_estimated = chunk.usage, False
-        self._written += filter(None, (chunk.reasoning, chunk.answer))
-        self._written_characters += len(chunk.reasoning) + len(chunk.answer)
+        called = [text for piece in chunk.calls for text in (piece.name, piece.arguments)]
+        written = [text for text in (chunk.reasoning, chunk.answer, *called) if text]
+        self._written += written
+        self._written_characters += sum(map(len, written))
+        for piece in chunk.calls:
+            self._sent_calls.add(piece.index, piece.id, piece.name, piece.arguments)
         if chunk.reasoning:
             yield Delta(chunk.reasoning, "reasoning")
         yield from self._shown(self._splitter.feed(chunk.answer))
 
     def _shown(self, pieces: list[Piece]) -> Iterator[Delta]:
         for kind, text in pieces:
-            self._has_answer = self._has_answer or (kind == "answer" and not text.isspace())
-            yield Delta(text, kind)
+            if kind == "answer":
+                yield from self._answered(self._tools.feed(text))
+            else:
+                yield Delta(text, kind)
+
+    def _answered(self, pieces: Iterable[str | ToolCall]) -> Iterator[Delta]:
+        for piece in pieces:
+            if isinstance(piece, ToolCall):
+                self._has_answer = True
+                yield Delta(kind="tool", call=piece)
+            else:
+                self._has_answer = self._has_answer or not piece.isspace()
+                yield Delta(piece)
 
     def _complete(self, finish: str) -> Iterator[Delta]:
         yield from self._shown(self._splitter.close())
+        yield from self._answered([*self._tools.close(), *map(self._tools.judged, self._sent_calls.whole())])
         self._estimate_usage()
         self._engine.breaker.succeeded()
         if finish == "content_filter":

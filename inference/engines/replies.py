@@ -9,14 +9,15 @@ import time
 import weakref
 from abc import abstractmethod
 from collections.abc import Generator, Iterator
+from dataclasses import replace
 
-from inference.base import Delta, Finish, GenRequest, Reply, Result, Timings, Usage
+from inference.base import Delta, Finish, GenRequest, Reply, Result, Timings, ToolCall, Usage
 from inference.errors import BadRequest, ShuttingDown
 
 logger = logging.getLogger(__name__)
 
 HOTTEST = 10.0  # any hotter, and every token is as likely as every other
-_ROLES = {"system", "user", "assistant"}
+_ROLES = {"system", "user", "assistant", "tool"}
 
 
 def check_request(request: GenRequest) -> None:
@@ -86,6 +87,7 @@ class TrackedReply(Reply):
         self._interrupted = threading.Event()
         self._is_shut_down = False
         self._answer: list[str] = []
+        self._calls: list[ToolCall] = []
         self._first_token_s: float | None = None
         self._total_s = 0.0
         self._final: Delta | None = None
@@ -104,8 +106,8 @@ class TrackedReply(Reply):
             pass
         assert self._final is not None
         assert self._final.finish is not None
-        timings = Timings(self._first_token_s, self._total_s)
-        return Result("".join(self._answer), self.usage, self._final.finish, timings, self._final.error)
+        timings, error = Timings(self._first_token_s, self._total_s), self._final.error
+        return Result("".join(self._answer), self.usage, self._final.finish, timings, error, tuple(self._calls))
 
     def cancel(self) -> None:
         super().cancel()
@@ -144,15 +146,19 @@ class TrackedReply(Reply):
         except Exception as error:  # the outermost loop: what nobody foresaw still ends in one final delta
             logger.exception("reply broke", extra={"request_id": self.request.id})
             delta = Delta(finish="error", error=f"unexpected {type(error).__name__}")
+        if delta.finish == "stop" and self._calls:
+            delta = replace(delta, finish="tool_calls")
         self._note(delta)
         return delta
 
     def _note(self, delta: Delta) -> None:
         self._total_s = time.monotonic() - self._submitted_at
-        if delta.text and self._first_token_s is None:
+        if (delta.text or delta.call) and self._first_token_s is None:
             self._first_token_s = self._total_s
         if delta.kind == "answer":
             self._answer.append(delta.text)
+        if delta.call:
+            self._calls.append(delta.call)
         if delta.finish:
             self._final = delta
             self._deltas.close()

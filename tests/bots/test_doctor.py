@@ -66,6 +66,22 @@ def test_a_bot_that_is_disabled_uses_nothing(tmp_path: Path) -> None:
     assert [level for level, _ in told(services.models)] == ["warning"]
 
 
+def test_a_local_model_is_told_of_by_its_last_check(tmp_path: Path) -> None:
+    """Embedded: doctor is a process of its own, and would load the model a second time."""
+    (tmp_path / "model.safetensors").touch()
+    model = factories.model(name="local", engine="transformers", path=str(tmp_path))
+    factories.bot(fallback_model=model)
+    assert ("ok", "local: Its folder is there.") in told(services.models)
+
+    model.status, model.status_detail, model.checked_at = "failing", "out of memory", timezone.now()
+    model.save()
+    assert ("failed", "local: out of memory") in told(services.models)
+
+    model.status, model.status_detail = "ok", "12 ms: Hello"
+    model.save()
+    assert ("ok", "local: It answered its last check: 12 ms: Hello") in told(services.models)
+
+
 def test_credentials_are_asked_of_their_platform(settings: Any) -> None:
     settings.OUTBOUND_ALLOWED_NETWORKS = ["127.0.0.0/8"]
     with FakeFeishu() as feishu:

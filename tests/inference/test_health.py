@@ -12,6 +12,7 @@ from inference import health, worker
 from inference.base import ChatMessage, GenRequest
 from inference.errors import EngineDown
 from inference.models import LanguageModel
+from monitoring import health as probes
 from tests import factories
 from tests.servers.model_service import Script
 
@@ -134,3 +135,26 @@ def test_states_tell_of_every_model_without_asking_one(remote_model, model_servi
     assert told == [("a", "ok", True, True), ("b", "failing", False, False), ("c", "unknown", False, False)]
     assert (states[0].first_token_ms, states[0].tokens_per_s) == (12, 3.5)
     assert model_service.requests == []
+
+
+@pytest.fixture
+def models_of_readyz(client, monkeypatch):
+    """Status of the answer, and what it says of models, asked anew."""
+
+    def ask():
+        monkeypatch.setattr(probes, "_last", (float("-inf"), []))
+        answer = client.get("/readyz", REMOTE_ADDR="127.0.0.1")
+        told = answer.json()["checks"]["models"]
+        return answer.status_code, told["status"], told["detail"]
+
+    return ask
+
+
+def test_readyz_names_the_models_that_do_not_answer_and_stays_ready(remote_model, models_of_readyz):
+    up = remote_model(name="up", status="ok", checked_at=timezone.now())
+    down = remote_model(name="down", status="failing", status_detail="inner words", checked_at=timezone.now())
+    factories.bot(model=up)
+    assert models_of_readyz() == (200, "ok", "1 of 1 answered their last check")
+
+    factories.bot(model=down)
+    assert models_of_readyz() == (200, "failed", "1 of 2 do not answer: down")

@@ -7,12 +7,15 @@ from django.test import Client
 
 from bots import answering
 from bots.models import Message
+from bots.sentences import say
 from inference import worker
+from monitoring.models import AuditLog
 from tests import factories
 from tests.bots.conftest import work_off
 from tests.servers.model_service import ModelService, Script
 
 pytestmark = pytest.mark.django_db
+CALL = '{"name": "send_mail", "arguments": {"to": "x"}}'
 TOOL_CALL = {"tool_calls": [{"index": 0, "id": "1", "function": {"name": "send_mail", "arguments": '{"to": "x"}'}}]}
 
 
@@ -53,6 +56,34 @@ def test_a_model_is_offered_no_tool_and_what_it_calls_is_not_done(bot, service):
     assert [sorted({"tools", "functions", "tool_choice"} & asked.body.keys()) for asked in service.requests] == [[]]
     assert question.replies.get().text == "done"
     assert Message.objects.count() == 2
+    refused = AuditLog.objects.get(action="tool.refused")
+    assert (refused.outcome, refused.target_id) == ("refused", str(question.pk))
+    assert "send_mail" in str(refused.changes)
+
+
+@pytest.mark.rule("L7")
+@pytest.mark.parametrize("pieces", [[TOOL_CALL], ["<tool_", f"call>{CALL}</tool_call>"], [f"[TOOL_CALLS][{CALL}]"]])
+def test_a_call_without_words_is_refused_with_a_polite_one(bot, service, pieces):
+    service.script(Script(pieces))
+    question = factories.web_question(bot, "send a mail")
+
+    work_off(question)
+
+    question.refresh_from_db()
+    reply = question.replies.get()
+    assert (question.status, reply.text, reply.finish_reason) == ("delivered", say("no_tools"), "stop")
+    assert "tool_calls" not in reply.details
+    assert AuditLog.objects.filter(action="tool.refused").count() == 1
+
+
+@pytest.mark.rule("L7")
+def test_no_markup_of_a_call_reaches_a_chat(bot, service):
+    service.script(Script(["I will send it. <tool", f"_call>{CALL}</tool_call> Just wait."]))
+    question = factories.web_question(bot, "send a mail")
+
+    work_off(question)
+
+    assert question.replies.get().text == "I will send it. Just wait."
 
 
 @pytest.mark.rule("A12")

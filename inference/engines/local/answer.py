@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
-from inference.base import Delta, Finish
+from inference.base import Delta, Finish, ToolCall
 from inference.engines.reasoning import CLOSING, OPENING, Piece, ReasoningSplitter
 from inference.engines.stopping import RepetitionGuard, StopStrings
+from inference.engines.tool_markup import MARKS
+from inference.engines.tool_splitter import ToolSplitter
 
 
 class AnswerWriter:
@@ -22,12 +25,14 @@ class AnswerWriter:
         stop: tuple[str, ...] = (),
         *,
         opens_reasoning: bool = False,
+        tools: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self.finish: Finish | None = None
         self.token_count = 0
         self._text = TokenText(tokenizer)
         self._end_ids = end_ids
         self._splitter = ReasoningSplitter(is_inside=opens_reasoning)
+        self._tools = ToolSplitter(tools)
         self._stop = StopStrings(stop)
         self._repetition = RepetitionGuard()
 
@@ -43,14 +48,25 @@ class AnswerWriter:
     def close(self) -> Iterator[Delta]:
         """No more tokens: give what was held back."""
         yield from self._shown(self._splitter.close())
+        yield from self._answered(self._tools.close())
         if rest := self._stop.close():
             yield Delta(rest)
 
     def _shown(self, pieces: Iterable[Piece]) -> Iterator[Delta]:
         for kind, text in pieces:
-            shown = self._stop.feed(text) if kind == "answer" else text
-            if shown:
-                yield Delta(shown, kind)
+            if kind == "answer":
+                yield from self._answered(self._tools.feed(text))
+            else:
+                yield Delta(text, kind)
+
+    def _answered(self, pieces: Iterable[str | ToolCall]) -> Iterator[Delta]:
+        for piece in pieces:
+            if self._stop.is_hit:
+                return
+            if isinstance(piece, ToolCall):
+                yield Delta(kind="tool", call=piece)
+            elif shown := self._stop.feed(piece):
+                yield Delta(shown)
         if self._stop.is_hit:
             self.finish = "stop"
 
@@ -61,8 +77,8 @@ class TokenText:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._stream = DecodeStream(skip_special_tokens=True)
-        # Where these are special tokens they would be skipped, and the thinking would look like the answer.
-        self._tags = {tokenizer.token_to_id(tag): tag for tag in (OPENING, CLOSING)}
+        # Where these are special tokens they would be skipped, and thinking or a call would look like the answer.
+        self._tags = {tokenizer.token_to_id(tag): tag for tag in (OPENING, CLOSING, *MARKS)}
 
     def feed(self, token: int) -> str:
         return self._tags.get(token) or self._stream.step(self._tokenizer, token) or ""

@@ -27,6 +27,7 @@ from inference.engines.local.reply import LocalReply
 from inference.engines.local.sequence import Sampling, Sequence
 from inference.engines.local.vision import vision_of
 from inference.engines.replies import Roster, check_request
+from inference.engines.tool_splitter import offered
 from inference.errors import EngineDown, QueueFull
 
 _RETRY_AFTER_S = 2.0
@@ -61,7 +62,7 @@ class LocalEngine(Engine):
         check_request(request)
         if self._loop.has_given_up:
             raise EngineDown("the engine broke too often and gave up; restart the worker")
-        prompt = self._prompts.build(request.messages, request.sampling.max_new_tokens)
+        prompt = self._prompts.build(request.messages, request.sampling.max_new_tokens, offered(request))
         sequence = self._sequence(request, prompt)
         sequence.listener = reply = LocalReply(
             request, self._roster, sequence, self._writer(request, prompt), self._meters
@@ -127,6 +128,7 @@ class LocalEngine(Engine):
             self._loaded.end_ids,
             request.sampling.stop,
             opens_reasoning=prompt.opens_reasoning,
+            tools=offered(request),
         )
 
 

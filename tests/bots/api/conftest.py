@@ -14,6 +14,7 @@ from bots.models import Bot, Message
 from clawdbot_site.security.models import ApiClient
 from clawdbot_site.security.models.clients import ALL_SCOPES
 from tests import factories
+from tests.servers.model_service import ModelService
 
 PAUSE_S = 0.01
 
@@ -55,6 +56,22 @@ def rest(client_with: Callable[..., APIClient]) -> APIClient:
 @pytest.fixture
 def bot(db: None) -> Bot:
     return factories.bot(slug="helper", name="Helper")
+
+
+@pytest.fixture
+def service() -> Iterator[ModelService]:
+    with ModelService() as fake:
+        yield fake
+
+
+@pytest.fixture
+def remote_bot(bot: Bot, service: ModelService, settings: Any) -> Bot:
+    settings.OUTBOUND_ALLOWED_NETWORKS = ["127.0.0.0/8"]
+    bot.model = factories.model(
+        name="remote", engine="openai", base_url=service.base_url, model="m", api_key=service.api_key
+    )
+    bot.save()
+    return bot
 
 
 class Worker:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Iterator
 
 import httpx
 import openai
@@ -17,28 +16,12 @@ from rest_framework.test import APIClient
 from bots.models import Bot, Message
 from inference.models import LanguageModel
 from tests import factories
-from tests.servers.model_service import ModelService, Script
+from tests.servers.model_service import Script
 
 pytestmark = pytest.mark.django_db(transaction=True)
 CHAT = "/v1/chat/completions"
 HELLO = [{"role": "user", "content": "Hello"}]
 PICTURE = "data:image/png;base64," + base64.b64encode(b"\x89PNG").decode()
-
-
-@pytest.fixture
-def service() -> Iterator[ModelService]:
-    with ModelService() as fake:
-        yield fake
-
-
-@pytest.fixture
-def remote_bot(bot: Bot, service: ModelService, settings: object) -> Bot:
-    settings.OUTBOUND_ALLOWED_NETWORKS = ["127.0.0.0/8"]
-    bot.model = factories.model(
-        name="remote", engine="openai", base_url=service.base_url, model="m", api_key=service.api_key
-    )
-    bot.save()
-    return bot
 
 
 @pytest.fixture
