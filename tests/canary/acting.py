@@ -59,7 +59,7 @@ class Cast:
     # -- signing in --
 
     def rest_sign_in(self) -> None:
-        """Leaves ``self.rest`` with an access token; a used refresh token, a wrong password and wrong tokens are tried."""
+        """Leaves ``self.rest`` with an access token. Wrong passwords and tokens are tried, and a used refresh token."""
         plants, where = self.plants, "/api/v1/auth/token/"
         given = {"username": ADMIN, "password": plants["password of the admin"]}
         typed = plants.new("mistyped password")
@@ -71,7 +71,12 @@ class Cast:
         access = made["access"]
         plants.seen(names[0], access.rpartition(".")[2])
         plants.seen(names[1], made["refresh"])
-        newer = self.anybody("POST", f"{where}refresh/", json={"refresh": made["refresh"]}, shows=["second refresh token", "signature of a second access token"]).json()
+        newer = self.anybody(
+            "POST",
+            f"{where}refresh/",
+            json={"refresh": made["refresh"]},
+            shows=["second refresh token", "signature of a second access token"],
+        ).json()
         plants.seen("second refresh token", newer["refresh"])
         plants.seen("signature of a second access token", newer["access"].rpartition(".")[2])
         self.anybody("POST", f"{where}refresh/", json={"refresh": made["refresh"]})  # twice: the family ends
@@ -181,14 +186,24 @@ class Cast:
             ("feishu", f"{near.feishu.url}/open-apis/bot/v2/hook/{hook}", plants.new("secret of Feishu's group robot")),
         ]
         robots = [
-            self.create("group-robots", name=f"{self.control} {platform}", platform=platform, webhook_url=url, signing_secret=signs)
+            self.create(
+                "group-robots",
+                name=f"{self.control} {platform}",
+                platform=platform,
+                webhook_url=url,
+                signing_secret=signs,
+            )
             for platform, url, signs in rows
         ]
         near.feishu.trouble("POST */hook/*", fake_feishu.Answer(500, f"no robot at /open-apis/bot/v2/hook/{hook}"), 3)
         near.dingtalk.fail(fake_dingtalk.ROBOT, (200, {"errcode": 310000, "errmsg": f"token {token_there} {secret}"}))
         for row in robots * 2:
             self.rest("POST", f"/api/v1/group-robots/{row['id']}/push/", json={"text": self.control})
-        self.rest("POST", "/api/v1/group-robots/", json={"name": "x", "platform": "feishu", "webhook_url": f"https://elsewhere.example/{hook}"})
+        self.rest(
+            "POST",
+            "/api/v1/group-robots/",
+            json={"name": "x", "platform": "feishu", "webhook_url": f"https://elsewhere.example/{hook}"},
+        )
 
     def _channels(self) -> None:
         plants, alerts = self.plants, self.near.alerts
@@ -230,7 +245,9 @@ class Cast:
         self.fill("/admin/security/user/add/", **fields, password1=password, password2="another")
         made = self.fill("/admin/security/user/add/", **fields, password1=password, password2=password)
         assert made.status_code == 302, made.text
-        self.anybody("POST", "/api/v1/auth/token/", json={"username": fields["username"], "password": password}, shows=[])
+        self.anybody(
+            "POST", "/api/v1/auth/token/", json={"username": fields["username"], "password": password}, shows=[]
+        )
 
     # -- what platforms and people send --
 
@@ -255,7 +272,9 @@ class Cast:
             self.anybody("POST", f"{path}?key={row['key']}&sign={app['app_secret']}", content=b"x" * (1 << 20) + body)
             self.anybody("GET", path)
             self.anybody("GET", f"/webhooks/{row['key']}/")
-            self.anybody("POST", f"/webhooks/{'feishu' if kind == 'dingtalk' else 'dingtalk'}/{row['key']}", content=body)
+            self.anybody(
+                "POST", f"/webhooks/{'feishu' if kind == 'dingtalk' else 'dingtalk'}/{row['key']}", content=body
+            )
             self.anybody("GET", f"/api/v1/{row['key']}/{name}")
             self.anybody("GET", f"/admin/bots/endpoint/{row['key']}/change/")
         for kind in ("feishu", "dingtalk", "unknown"):
@@ -267,8 +286,9 @@ class Cast:
         message_id = re.sub(r"\W", "_", text)
         if app["platform"] == "feishu":
             return feishu_event(endpoint, text, message_id=message_id)
+        secret = self.plants["session address of DingTalk"]
         session = {
-            "sessionWebhook": f"{self.near.dingtalk.oapi_url}/robot/sendBySession?session={self.plants['session address of DingTalk']}",
+            "sessionWebhook": f"{self.near.dingtalk.oapi_url}/robot/sendBySession?session={secret}",
             "sessionWebhookExpiredTime": int(time.time() * 1000) + 3_600_000,
             "senderStaffId": "staff0001",
             "msgId": message_id,
@@ -298,7 +318,9 @@ class Cast:
 
     def _socket(self) -> None:
         for given in (self.access, f"{self.access}x"):
-            with connect(f"{self.site.url.replace('http', 'ws')}/ws/chat/{self.control}/?token={given}", proxy=None) as line:
+            with connect(
+                f"{self.site.url.replace('http', 'ws')}/ws/chat/{self.control}/?token={given}", proxy=None
+            ) as line:
                 line.send(json.dumps({"type": "auth", "token": given}))
                 heard: list[str] = []
                 try:
@@ -313,10 +335,14 @@ class Cast:
     def _failures(self) -> None:
         """Whoever fails quotes what it was given."""
         plants, near = self.plants, self.near
-        said = json.dumps({"error": {"message": f"key {plants['API key 0 of a model']} {plants['API key 1 of a model']}"}})
+        said = json.dumps(
+            {"error": {"message": f"key {plants['API key 0 of a model']} {plants['API key 1 of a model']}"}}
+        )
         session = plants["session address of DingTalk"]
         for status in (500, 400, 429, 302):
-            near.model.script(Script(status=status, body=said, headers={"Location": f"http://127.0.0.1:9/{said[:80]}"}), Script())
+            near.model.script(
+                Script(status=status, body=said, headers={"Location": f"http://127.0.0.1:9/{said[:80]}"}), Script()
+            )
             self.rest("POST", f"/api/v1/bots/{self.control}/messages/", json={"text": f"Fail by {status}"})
         self.rest("POST", f"/api/v1/bots/{self.control}-broken/messages/", json={"text": "Hello"})
         near.model.script(Script())

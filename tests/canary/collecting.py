@@ -83,7 +83,9 @@ def _exports(cast: Cast) -> None:
     for form in ("csv", "jsonl"):
         answer = cast.rest("GET", "/api/v1/audit/", params={"format": form}, sink=f"audit log as {form}")
         assert answer.status_code == 200, answer.text
-    for path in re.findall(r'href="(/admin/monitoring/auditlog/export[^"]*)', cast.page("GET", "/admin/monitoring/auditlog/").text):
+    for path in re.findall(
+        r'href="(/admin/monitoring/auditlog/export[^"]*)', cast.page("GET", "/admin/monitoring/auditlog/").text
+    ):
         cast.page("GET", path, sink="audit log from the admin")
 
 

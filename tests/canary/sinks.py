@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import threading
@@ -66,7 +65,9 @@ class Monitor:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         with suppress(OSError):  # Redis may have gone first
             self._line.shutdown(socket.SHUT_RDWR)
         self._thread.join(10)
@@ -111,4 +112,4 @@ def _output(name: str, *words: str) -> bytes:
 
 def command_lines(pids: Iterable[int]) -> bytes:
     """What anybody on the machine reads of these processes; their environment only its user does."""
-    return b"\n".join(Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids if os.path.exists(f"/proc/{pid}"))
+    return b"\n".join(Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids)

@@ -127,7 +127,9 @@ def neighbours(plants: Plants) -> Iterator[Neighbours]:
         dingtalk.app_id, dingtalk.app_secret = "dingcanary", plants.new("app secret of DingTalk")
         dingtalk.token = plants.new("access token from DingTalk")
         dingtalk.sessions = {plants.new("session address of DingTalk")}
-        dingtalk.robots = {plants.new("address of DingTalk's group robot"): plants.new("secret of DingTalk's group robot")}
+        dingtalk.robots = {
+            plants.new("address of DingTalk's group robot"): plants.new("secret of DingTalk's group robot")
+        }
         yield Neighbours(feishu, dingtalk, model, logs, audit, alerts)
 
 
@@ -150,6 +152,7 @@ def new_database(password: str) -> str:
 
 
 def environment(plants: Plants, near: Neighbours, redis_url: str, log_dir: Path) -> dict[str, str]:
+    sink = f"https://127.0.0.1:9/keep?token={plants.new('token of an audit sink')}"
     return {
         "DATABASE_URL": new_database(plants.new("password of the database")),
         "REDIS_URL": redis_url,
@@ -165,7 +168,7 @@ def environment(plants: Plants, near: Neighbours, redis_url: str, log_dir: Path)
         "METRICS_TOKEN": plants.new("METRICS_TOKEN"),
         "METRICS_ALLOWED_NETWORKS": "192.0.2.0/24",
         "EMAIL_URL": f"smtp://alerts:{plants.new('password of the mail server')}@127.0.0.1:9/?from=bots@example.com",
-        "AUDIT_SINKS": f"file:{log_dir}/checkpoints,https://127.0.0.1:9/keep?token={plants.new('token of an audit sink')}",
+        "AUDIT_SINKS": f"file:{log_dir}/checkpoints,{sink}",
         "AUDIT_FORWARD_TO": f"otlp+{near.audit.url}/v1/logs?key={plants.new('key of the audit receiver')}",
         "LOG_FORWARD_TO": f"otlp+{near.logs.url}/v1/logs?key={plants.new('key of the log receiver')}",
         "LOG_DIR": str(log_dir),

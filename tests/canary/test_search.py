@@ -17,7 +17,7 @@ from tests.canary.search import Canary, Search
 
 pytestmark = pytest.mark.rule("E10")
 PLAIN = "kP3-" + secrets.token_urlsafe(30)
-ODD = f'p/+=&<"\\é{secrets.token_hex(12)}\''
+ODD = f"p/+=&<\"\\é{secrets.token_hex(12)}'"
 SEED = base64.b32encode(secrets.token_bytes(20)).decode()
 
 DRESSES: dict[str, Callable[[str], bytes | str]] = {
@@ -38,7 +38,9 @@ DRESSES: dict[str, Callable[[str], bytes | str]] = {
     "Python": lambda text: repr([text]),
     "gzip": lambda text: gzip.compress(f"line\n{text}\n".encode()),
     "gzip amid other bytes": lambda text: b"PGDMP\x1f\x8b\x08no" + gzip.compress(f"x {text}".encode()) + b"\x00end",
-    "gzip, cut": lambda text: gzip.compress(secrets.token_bytes(500) + text.encode() + secrets.token_bytes(4000))[:3000],
+    "gzip, cut": lambda text: gzip.compress(secrets.token_bytes(500) + text.encode() + secrets.token_bytes(4000))[
+        :3000
+    ],
     "zlib": lambda text: zlib.compress(text.encode()),
     "gzip in gzip": lambda text: gzip.compress(gzip.compress(text.encode())),
     "base64 in gzip": lambda text: gzip.compress(base64.b64encode(b"ab" + text.encode() + b"c")),
