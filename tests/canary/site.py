@@ -196,7 +196,7 @@ class CanarySite(Site):
             self._spawn_as(name, *worker, "-Q", queues, "-n", f"{name}@%h")
         del self.env["WORKER_METRICS_PORT"]
         self._spawn_as("scheduler", "-m", "celery", "-A", "clawdbot_site", "beat", "-l", "DEBUG")
-        self.wait()
+        self.wait(180)
         return self
 
     def _spawn_as(self, name: str, *words: str) -> None:

@@ -142,7 +142,9 @@ def site(tmp_path_factory: pytest.TempPathFactory, own_redis: str) -> Iterator[S
     made = Site(folder / "data", LOG_LEVEL="WARNING", LANGUAGE_CODE="en", **closed, **production_env(own_redis))
     made.data_dir.mkdir()
     try:
-        yield made.start_production()
+        made.manage("migrate")
+        made.spawn("manage.py", "up")  # without workers: nobody need answer
+        yield made.wait(180)
     finally:
         made.close()
 
