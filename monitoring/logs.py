@@ -21,7 +21,7 @@ from monitoring.text import printable
 
 # Attributes that records of Django and asyncio carry and that are no fields: whole requests, sockets, tasks.
 NO_FIELDS: Final = frozenset({*RESERVED_ATTRS, "request", "socket", "taskName", "request_id", "color_message"})
-# They log addresses with keys, headers or a line for each task.
+# They log addresses with keys, headers, whole contexts of templates (recovery codes) or a line for each task.
 QUIET: Final = (
     "asyncio",
     "celery.app.trace",
@@ -32,6 +32,7 @@ QUIET: Final = (
     "django.channels.server",
     "django.db.backends",
     "django.server",
+    "django.template",
     "httpcore",
     "httpx",
     "kombu",
@@ -40,6 +41,7 @@ QUIET: Final = (
     "urllib3",
     "websockets",
 )
+UNKNOWN: Final = "(no known address)"
 FILES: Final = {"daily": "monitoring.log_files.DailyFiles", "external": "monitoring.log_files.RotatedFile"}
 LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
@@ -135,13 +137,23 @@ def config(
 def _clean(record: logging.LogRecord, masks_people: bool) -> logging.LogRecord:
     """Return a copy that is safe to render: other handlers keep the original."""
     safe = copy.copy(record)
-    safe.msg, safe.args = printable(_hidden(_message(record), masks_people)), None
+    safe.args = _without_path(record)
+    safe.msg, safe.args = printable(_hidden(_message(safe), masks_people)), None
     safe.exc_text = None  # somebody else's rendering may have been kept there
     safe.request_id = printable(str(getattr(record, "request_id", "") or current().request_id))
     for name in vars(record).keys() - NO_FIELDS:
         value = redact_value(name, getattr(record, name))
         setattr(safe, name, _without_people(value) if masks_people else value)
     return safe
+
+
+def _without_path(record: logging.LogRecord) -> Any:
+    """Django's own lines name the path of a request, which may hold a key: the route instead, as in the metrics."""
+    request: Any = getattr(record, "request", None)
+    path, found = getattr(request, "path", None), getattr(request, "resolver_match", None)
+    if not (isinstance(path, str) and isinstance(record.args, tuple)):
+        return record.args
+    return tuple((f"/{found.route}" if found else UNKNOWN) if arg == path else arg for arg in record.args)
 
 
 def _hidden(text: str, masks_people: bool) -> str:

@@ -17,7 +17,6 @@ from channels.db import database_sync_to_async
 from django.conf import settings
 from django.contrib.auth import get_user
 from django.contrib.auth.backends import ModelBackend
-from django.contrib.sessions.backends.db import SessionStore
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, parse_cookie
 from django.http.request import split_domain_port, validate_host
@@ -32,6 +31,7 @@ from clawdbot_site.security import second_factor, sessions
 from clawdbot_site.security.jwt import Claims, TokenError, verify_access
 from clawdbot_site.security.models import ApiClient, User
 from clawdbot_site.security.roles import scopes_of
+from clawdbot_site.security.session_store import SessionStore
 from clawdbot_site.security.throttling import TooManyAttempts, address_of, begin_attempt
 from monitoring import audit
 from monitoring.client_ip import client_ip

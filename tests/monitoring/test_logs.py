@@ -7,6 +7,8 @@ import subprocess
 import sys
 
 import pytest
+from django.http import HttpRequest
+from django.urls import resolve
 
 from monitoring import logs
 from monitoring.context import bind
@@ -23,7 +25,7 @@ def render(form: str, message: str, *args: object, exc_info: object = None, **ex
 
 def broken() -> object:
     try:
-        raise ValueError("no luck with sk-canary-canary\n2026-01-01 INFO forged")
+        raise ValueError("no luck with sk-planted-planted\n2026-01-01 INFO forged")
     except ValueError:
         return sys.exc_info()
 
@@ -48,19 +50,20 @@ def test_a_console_line_is_readable():
     assert line.endswith("INFO     bots.intake  reply delivered message_id=m1 [request-1]")
 
 
+@pytest.mark.rule("E10")
 @pytest.mark.parametrize("form", FORMATTERS)
 def test_no_secret_is_logged_when_message_field_or_error_holds_one(form):
     line = render(
         form,
-        "POST /webhooks/feishu/canary/ %s",
-        {"app_secret": "canary"},
+        "POST /webhooks/feishu/planted/ %s",
+        {"app_secret": "planted"},
         exc_info=broken(),
-        api_key="canary",
-        url="https://h/?access_token=canary",
-        nested={"token": "canary"},
+        api_key="planted",
+        url="https://h/?access_token=planted",
+        nested={"token": "planted"},
     )
 
-    assert "canary" not in line
+    assert "planted" not in line
     assert "ValueError" in line
 
 
@@ -82,7 +85,9 @@ def test_a_traceback_is_indented_when_shown_to_people():
 
 @pytest.mark.parametrize("form", FORMATTERS)
 def test_the_record_is_left_as_it_was_for_other_handlers(form):
-    record = logging.makeLogRecord({"msg": "token=%s", "args": ("canary",), "exc_info": broken(), "api_key": "canary"})
+    record = logging.makeLogRecord(
+        {"msg": "token=%s", "args": ("planted",), "exc_info": broken(), "api_key": "planted"}
+    )
     before = dict(vars(record))
 
     FORMATTERS[form]().format(record)
@@ -99,15 +104,30 @@ def test_requests_stay_out_when_django_attaches_them():
     assert "request" not in json.loads(render("json", "Not Found", request=object())).keys() - {"request_id"}
 
 
+@pytest.mark.rule("E10")
+@pytest.mark.parametrize("form", FORMATTERS)
+def test_django_names_the_route_of_a_request_and_never_its_path(form):
+    request = HttpRequest()
+    request.path = "/admin/bots/endpoint/planted/change/"
+    unknown = render(form, "%s: %s", "Not Found", request.path, request=request)
+    request.resolver_match = resolve("/admin/bots/endpoint/planted/change/")
+    known = render(form, "%s: %s", "Not Found", request.path, request=request)
+
+    assert ("planted" in known, "planted" in unknown) == (False, False)
+    assert "Not Found: /admin/bots/endpoint/<path:object_id>/change/" in known
+
+
+@pytest.mark.rule("E10")
 @pytest.mark.parametrize("form", FORMATTERS)
 def test_config_is_valid_and_quiet_when_used(form, tmp_path):
     program = f"""
 import logging, logging.config
 from monitoring import logs
 logging.config.dictConfig(logs.config({form!r}, "DEBUG", {str(tmp_path)!r}))
-logging.getLogger("httpx").info("HTTP Request: POST https://h/?session=canary")
+logging.getLogger("httpx").info("HTTP Request: POST https://h/?session=planted")
 logging.getLogger("daphne.http_protocol").debug("HTTP b'GET' request")
 logging.getLogger("celery.app.trace").info("Task succeeded")
+logging.getLogger("django.template").debug("Exception while resolving variable in [{{'codes': ['planted']}}]")
 logging.getLogger("bots").info("reply delivered")
 """
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)

@@ -11,6 +11,7 @@ from monitoring.redaction import redact, redact_value
 CANARY = "Q3canaryQ3canaryQ3canaryQ3canary"
 
 
+@pytest.mark.rule("E10")
 @pytest.mark.parametrize(
     "text",
     [

@@ -223,6 +223,16 @@ def is_cut(connection: socket.socket) -> bool:
     return False
 
 
+@pytest.mark.rule("E10")
+def test_the_server_keeps_no_access_log():
+    """Its paths would hold keys; what is worth a line, ours say."""
+    quiet = Server()
+    assert quiet.ask(head("/webhooks/feishu/planted/", "Content-Length: 2"), b"{}")[0] == 200
+
+    quiet.process.terminate()
+    assert "planted" not in quiet.process.communicate()[0]
+
+
 def test_a_websocket_takes_frames_of_a_megabyte_and_few_at_a_time(server):
     def upgraded() -> socket.socket:
         connection = server.connect()

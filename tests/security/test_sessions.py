@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from django.contrib.sessions.models import Session
 from django.test import Client
 from django.urls import reverse
 from rest_framework.test import APIClient
 
 from clawdbot_site.security import sessions
 from clawdbot_site.security.models import User
+from clawdbot_site.security.session_store import SessionStore
 from clawdbot_site.settings import env as environment
 from monitoring.models import AuditLog
 
@@ -120,3 +122,31 @@ def test_a_disabled_account_is_out_at_the_next_request(ann):
     client = signed_in()
     User.objects.filter(pk=ann.pk).update(is_active=False)
     assert not is_in(client)
+
+
+@pytest.mark.rule("E10")
+def test_the_database_knows_no_key_of_a_session(ann):
+    client = signed_in()
+    key = client.cookies["sessionid"].value
+    stored = Session.objects.get()
+
+    assert (key in str(vars(stored)), SessionStore().exists(key), is_in(client)) == (False, True, True)
+    client.cookies["sessionid"] = stored.session_key
+    assert not is_in(client), "what the table tells opens nothing"
+    client.cookies["sessionid"] = key
+    client.post("/admin/logout/")
+    assert (SessionStore().exists(key), is_in(client)) == (False, False)
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_sessions_are_kept_the_same_way_where_nothing_may_block():
+    store = SessionStore()
+    store["who"] = "ann"
+    await store.asave()
+    again = SessionStore(store.session_key)
+
+    assert await again.aget("who") == "ann"
+    assert await again.aexists(store.session_key)
+    assert not await again.aexists("unknown0")
+    await again.adelete()
+    assert await SessionStore(store.session_key).aget("who") is None

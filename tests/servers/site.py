@@ -67,8 +67,8 @@ class Site:
         self.spawn("manage.py", "up")
         return self.wait()
 
-    def wait(self) -> Self:
-        until(self._is_ready, "the site does not answer", 60)
+    def wait(self, limit_s: float = 60.0) -> Self:
+        until(self._is_ready, "the site does not answer", limit_s)
         return self
 
     def start_production(self) -> Self:
