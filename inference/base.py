@@ -51,6 +51,7 @@ class GenRequest:
     cache_scope: str = ""
     first_token_s: float | None = None  # how long to wait for the first token at most, where another model can answer
     priority: int = 0  # the higher goes first where an engine chooses
+    traceparent: str = ""  # W3C's header, for a service that continues our trace
 
 
 @dataclass(frozen=True, slots=True)
