@@ -10,6 +10,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, Generic, TypeVar
 
 AT_ONCE: Final = 500
@@ -28,7 +29,7 @@ class Forwarder(Generic[T]):
         self, name: str, send: Callable[[list[T]], None], dropped: Callable[[int], None], most_waiting: int
     ) -> None:
         self._name, self._send, self._dropped = name, send, dropped
-        self._waiting: queue.Queue[T] = queue.Queue(most_waiting)
+        self._waiting: queue.Queue[T | None] = queue.Queue(most_waiting)
         self._thread: threading.Thread | None = None
         self._process = 0
         self._is_ending = threading.Event()
@@ -48,6 +49,8 @@ class Forwarder(Generic[T]):
     def close(self, wait_s: float) -> None:
         """Send what waits, for so long at most."""
         self._is_ending.set()
+        with suppress(queue.Full):
+            self._waiting.put_nowait(None)  # wakes who waits for more
         if self._thread is not None and self._process == os.getpid():
             self._thread.join(wait_s)
 
@@ -63,7 +66,7 @@ class Forwarder(Generic[T]):
         while items := self._gather():
             while not self._try(items):
                 if self._is_ending.wait(PAUSES_S[min(failures, len(PAUSES_S) - 1)]):
-                    return self._dropped(len(items) + self._waiting.qsize())
+                    return self._dropped(len(items) + len(self._rest()))
                 failures += 1
             failures = 0
         return None
@@ -73,13 +76,20 @@ class Forwarder(Generic[T]):
         items: list[T] = []
         end = time.monotonic() + GATHER_S
         while len(items) < AT_ONCE:
+            pause_s = 0.01 if self._is_ending.is_set() else max(end - time.monotonic(), 0.01)
             try:
-                items.append(self._waiting.get(timeout=max(end - time.monotonic(), 0.01)))
+                item = self._waiting.get(timeout=pause_s)
             except queue.Empty:
                 if items or self._is_ending.is_set():
                     break
                 end = time.monotonic() + GATHER_S
+                continue
+            if item is not None:
+                items.append(item)
         return items
+
+    def _rest(self) -> list[T]:
+        return [item for item in self._waiting.queue if item is not None]
 
     def _try(self, items: list[T]) -> bool:
         try:

@@ -18,6 +18,8 @@ class Client(Protocol):
         """Safe in all threads. Raises what the client raises."""
         ...
 
+    def close(self) -> None: ...
+
 
 _post: Post | None = None
 _client: Callable[..., Client] | None = None

@@ -24,12 +24,12 @@ LATER: Final = (408, 429)  # of the statuses below 500 those that may be another
 class Exporter(SpanProcessor):
     """``config``: as in ``settings.TRACES``."""
 
-    def __init__(self, config: dict[str, Any], most_waiting: int = MOST_WAITING) -> None:
+    def __init__(self, config: dict[str, Any]) -> None:
         self._url: str = config["endpoint"]
         self._headers = {**config["secret_headers"], "Content-Type": "application/x-protobuf"}
         self._http = outgoing.client(ca_file=config["ca_file"], timeout=TIMEOUT_S)
         self._is_failing = False
-        self._spans: Forwarder[ReadableSpan] = Forwarder("traces", self._send, metrics.spans_dropped, most_waiting)
+        self._spans: Forwarder[ReadableSpan] = Forwarder("traces", self._send, metrics.spans_dropped, MOST_WAITING)
 
     def on_end(self, span: ReadableSpan) -> None:
         if span.context is not None and span.context.trace_flags.sampled:
@@ -37,6 +37,7 @@ class Exporter(SpanProcessor):
 
     def shutdown(self) -> None:
         self._spans.close(LAST_WORDS_S)
+        self._http.close()
 
     def _send(self, spans: list[ReadableSpan]) -> None:
         """Raises where it may arrive later. What the receiver refuses for good is dropped."""
