@@ -56,7 +56,7 @@ bench-inference:  ## measure the local engine; to docs/benchmarks/ (CPU, 12 minu
 
 lock:  ## raise the pinned versions in requirements/*.txt
 	$(BIN)/python -m pip install -q uv
-	cd requirements && for name in base gpu production development; do \
+	cd requirements && for name in base gpu production traces development; do \
 	  ../$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 	    --no-emit-package torch --upgrade -q $$name.in -o $$name.txt; done
 

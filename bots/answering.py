@@ -27,7 +27,7 @@ from inference.base import ChatMessage, GenRequest, Reply, Usage
 from inference.errors import BadRequest, InferenceError, QueueFull, ShuttingDown
 from inference.models import LanguageModel
 from inference.worker import engine_of
-from monitoring import metrics
+from monitoring import metrics, tracing
 
 logger = logging.getLogger(__name__)
 Status = Message.Status
@@ -52,12 +52,34 @@ def answer(question: Message, lease: Lease, show: Callable[[str], None]) -> Answ
         return refused
 
     def ask(asked_model: LanguageModel, request: GenRequest) -> Answer:
-        return _ask(asked_model, request, question, lease, screen.outgoing(lambda text: show(lead + text)))
+        out = screen.outgoing(lambda text: show(lead + text))
+        with tracing.span("model", "client", model=asked_model.name, engine=asked_model.engine):
+            asked_answer = _ask(asked_model, _traced(request), question, lease, out)
+            _tell(asked_answer)
+        return asked_answer
 
-    request = screen.request(request_for(question, bot, asked, came_with))
+    with tracing.span("prompt"):
+        request = screen.request(request_for(question, bot, asked, came_with))
+        tracing.note(messages=len(request.messages))
     answered = fallback.ask_in_turn(bot, model, request, ask)
     answered.text = lead + answered.text
     return answered
+
+
+def _traced(request: GenRequest) -> GenRequest:
+    """With what a service needs to continue our trace, where there is one."""
+    header = tracing.traceparent()
+    return replace(request, traceparent=header) if header else request
+
+
+def _tell(answer: Answer) -> None:
+    """The trace, how it went."""
+    first = {"first_token_ms": answer.timings["first_token"]} if "first_token" in answer.timings else {}
+    used = answer.usage
+    tokens = {"prompt_tokens": used.prompt_tokens, "completion_tokens": used.completion_tokens}
+    tracing.note(finish=answer.finish, **first, **tokens)
+    if answer.error:
+        tracing.failed(answer.finish)
 
 
 def _said(question: Message, asked: list[Message]) -> list[str]:
@@ -108,6 +130,7 @@ def _written(
                 continue
             if not text:
                 timings["first_token"] = _ms_since(started)
+                tracing.event("first token")
             text += storable(delta.text)
             out.write(text)
 

@@ -27,7 +27,7 @@ from integrations.base import NO_BUTTONS, SIGN_STEPS, ReplyStream
 from integrations.errors import OutcomeUnknown, PlatformError
 from integrations.registry import adapter_for
 from integrations.web import live
-from monitoring import metrics
+from monitoring import metrics, tracing
 
 logger = logging.getLogger(__name__)
 Status = Message.Status
@@ -97,7 +97,7 @@ class _Flusher:
     def __init__(self, stream: ReplyStream) -> None:
         self._stream, self._text, self._ended = stream, "", False
         self._wake = threading.Condition()
-        self._ran = _flushers.start(self._run)
+        self._ran = _flushers.start(tracing.carried(self._run))
 
     def newest(self, text: str) -> None:
         with self._wake:
@@ -149,6 +149,13 @@ class _Flusher:
 
 def send(question: Message, open_reply: OpenReply) -> bool:
     """Make the stored answer visible for good and settle the question; False when it must be tried again later."""
+    with tracing.span("deliver", platform=question.platform):
+        is_settled = _send(question, open_reply)
+        tracing.note(outcome=question.status)
+    return is_settled
+
+
+def _send(question: Message, open_reply: OpenReply) -> bool:
     started = time.monotonic()
     try:
         open_reply.finish(open_reply.reply.text)

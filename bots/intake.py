@@ -20,6 +20,8 @@ from bots import backlog, connections, doorbell, storing
 from bots.drafts import Accepted, Draft
 from bots.errors import Busy, NotStored
 from bots.models import Conversation
+from monitoring import tracing
+from monitoring.tracing.doors import Storing
 
 logger = logging.getLogger(__name__)
 BATCH = 64
@@ -31,7 +33,7 @@ def accept(item: Draft) -> Future[Accepted]:
     """Store a message durably. The future fails with NotStored when the platform should try again."""
     future: Future[Accepted] = Future()
     future.set_running_or_notify_cancel()  # a caller who leaves must not cancel what the writer will set
-    _writer.put(_Waiting(item, future))
+    _writer.put(_Waiting(item, future, None, tracing.storing(item.details)))
     return future
 
 
@@ -39,7 +41,7 @@ async def accepted(item: Draft) -> Accepted:
     """The same from an event loop, which is woken once a batch. Raises NotStored and Busy."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Accepted] = loop.create_future()
-    _writer.put(_Waiting(item, future, loop))
+    _writer.put(_Waiting(item, future, loop, tracing.storing(item.details)))
     try:
         async with asyncio.timeout(STORE_S):
             return await future
@@ -52,6 +54,7 @@ class _Waiting:
     draft: Draft
     future: Future[Accepted] | asyncio.Future[Accepted]
     loop: asyncio.AbstractEventLoop | None = None
+    trace: Storing | None = None
 
 
 def _tell(outcomes: Sequence[tuple[_Waiting, Accepted | Exception]]) -> None:
@@ -108,6 +111,7 @@ class _Writer:
         except Exception as error:  # noqa: BLE001  (the one writer must outlive whatever a message holds)
             self._store_one_by_one(batch, error)
             return
+        _trace(batch, accepted)
         _tell(list(zip(batch, accepted, strict=True)))
         _ring(batch, accepted)
 
@@ -134,6 +138,13 @@ def _is_welcome(waiting: _Waiting) -> bool:
         return False
     draft.details["kind"] = "busy"
     return True
+
+
+def _trace(batch: Sequence[_Waiting], accepted: Sequence[Accepted]) -> None:
+    """Before anybody is told: the request that brought a message ends in the message's trace."""
+    for waiting, outcome in zip(batch, accepted, strict=True):
+        if waiting.trace:
+            waiting.trace.done(outcome.message_id, outcome.conversation_id, is_new=outcome.is_new)
 
 
 def _ring(batch: Sequence[_Waiting], accepted: Sequence[Accepted]) -> None:

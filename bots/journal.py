@@ -18,6 +18,7 @@ from bots import connections, statements
 from bots.errors import LeaseLost
 from bots.models import DeliveryStep, Message
 from integrations.base import Step
+from monitoring import tracing
 
 State = DeliveryStep.State
 
@@ -45,6 +46,7 @@ class DatabaseJournal:
         else:
             is_new = row.state == State.REFUSED and self._again(row)
         self._steps[name] = row
+        tracing.step(name)
         return _value(row, is_new=is_new)
 
     def _first(self, name: str) -> tuple[DeliveryStep, bool]:
@@ -107,6 +109,7 @@ class DatabaseJournal:
         row.state, row.finished_at, row.reason = state, timezone.now(), reason
         row.remote_id = remote_id or row.remote_id
         self._unwritten.append(name)
+        tracing.step("")
 
     def _rows(self, name: str) -> QuerySet[DeliveryStep]:
         return DeliveryStep.objects.filter(message_id=UUID(self.reply_id), name=name)

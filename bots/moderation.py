@@ -14,7 +14,7 @@ from bots.models import Bot, Message
 from inference.base import ChatMessage, GenRequest, Result, SamplingParams
 from inference.errors import InferenceError, QueueFull, ShuttingDown
 from inference.worker import engine_of
-from monitoring import audit, metrics
+from monitoring import audit, metrics, tracing
 
 logger = logging.getLogger(__name__)
 Direction = Literal["input", "output"]
@@ -73,9 +73,10 @@ def _is_refused(question: Message, text: str, direction: Direction, lease: Lease
 def _asked(question: Message, text: str, direction: Direction, lease: Lease) -> Result:
     bot = question.conversation.bot
     assert bot.moderator is not None
-    reply = engine_of(bot.moderator).submit(_request(question, text, direction))
-    with lease.working_on(question.pk, reply.cancel):
-        result = reply.result()
+    with tracing.span("moderator", "client", model=bot.moderator.name, direction=direction):
+        reply = engine_of(bot.moderator).submit(_request(question, text, direction))
+        with lease.working_on(question.pk, reply.cancel):
+            result = reply.result()
     lease.check()
     used = result.usage
     metrics.inference(bot.moderator.name, prompt_tokens=used.prompt_tokens, completion_tokens=used.completion_tokens)

@@ -25,7 +25,7 @@ from bots.text import storable
 from integrations.base import ReplyTarget
 from integrations.errors import PlatformError
 from integrations.registry import adapter_for
-from monitoring import audit
+from monitoring import audit, tracing
 
 logger = logging.getLogger(__name__)
 LONGEST_KEY = 128
@@ -130,7 +130,9 @@ def _work_off(lease: leases.Lease) -> bool:
         lease.check()
         if push.next_attempt_at and push.next_attempt_at > timezone.now():
             return False
-        if not _send(push):
+        with tracing.of_message(push.pk, push.conversation_id, push.details):
+            is_settled = _send(push)
+        if not is_settled:
             return False
     return True
 

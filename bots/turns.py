@@ -23,6 +23,7 @@ from integrations.base import Mention
 from integrations.errors import PlatformError
 from integrations.mentions import resolve
 from integrations.registry import adapter_for
+from monitoring import tracing
 
 logger = logging.getLogger(__name__)
 Status = Message.Status
@@ -59,7 +60,9 @@ def _work_off(lease: Lease, may_answer: bool) -> Message | None:
             return question
         if not (may_answer or question.status == Status.ANSWERED or notices.needs_no_model(question)):
             return question
-        if not _turn(question, lease):
+        with tracing.of_message(question.pk, question.conversation_id, question.details):
+            is_settled = _turn(question, lease)
+        if not is_settled:
             return question
         if len(waiting) == 1:
             return None  # the caller looks once more after the release
@@ -175,7 +178,9 @@ def _answer_and_send(question: Message, lease: Lease) -> bool:
     open_reply = OpenReply(question, reply)
     try:
         if question.status != Status.ANSWERED:
-            _answer(question, reply, open_reply, lease)
+            _begin(question)
+            with tracing.span("answer", bot=question.conversation.bot.slug, attempt=question.attempts):
+                _answer(question, reply, open_reply, lease)
         elif notices.is_too_late(question) and delivery.is_unseen(reply):
             replies.store(question, open_reply.journal, notices.too_late(), settles=True)
         lease.check()
@@ -187,7 +192,6 @@ def _answer_and_send(question: Message, lease: Lease) -> bool:
 
 
 def _answer(question: Message, reply: Message, open_reply: OpenReply, lease: Lease) -> None:
-    _begin(question)
     answer = notices.notice(question)
     if answer is None:
         limits.wait_for_turn(question)
@@ -202,6 +206,8 @@ def _answer(question: Message, reply: Message, open_reply: OpenReply, lease: Lea
 
 def _begin(question: Message) -> None:
     question.timings["queue"] = answering.queue_ms(question)
+    queue = question.conversation.bot.model.queue
+    tracing.past("wait in queue", question.tried_since, queue=queue, attempt=question.attempts + 1)
     changed = {"status": Status.ANSWERING, "attempts": question.attempts + 1, "timings": question.timings}
     write(question, changed, (Status.RECEIVED, Status.ANSWERING))
 

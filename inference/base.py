@@ -71,6 +71,7 @@ class GenRequest:
     priority: int = 0  # the higher goes first where an engine chooses
     tools: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)  # functions, in the shape of OpenAI's chat API
     tool_choice: str | Mapping[str, Any] | None = None  # as there: auto, none, required, or one function by name
+    traceparent: str = ""  # W3C's header, for a service that continues our trace
 
 
 @dataclass(frozen=True, slots=True)

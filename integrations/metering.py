@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Final, Literal, Protocol
 
 from integrations.errors import OutcomeUnknown, PlatformError
-from monitoring import metrics
+from monitoring import metrics, tracing
 
 Quota = Literal["api", "webhook"]
 
@@ -58,7 +58,8 @@ def metered(platform: str, call: str) -> Iterator[None]:
     """``call`` is one of the client's few fixed names: it becomes a label."""
     outcome = "failed"
     try:
-        yield
+        with tracing.span(f"{platform} {call}", "client", platform=platform, call=call):
+            yield
         outcome = "done"
     except OutcomeUnknown:
         outcome = "unknown"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 from django.conf import settings
@@ -50,3 +51,16 @@ def check_audit_receivers(**kwargs: Any) -> list[CheckMessage]:
         except ValueError as error:
             errors.append(Error(f"AUDIT_FORWARD_TO: {error}", id="monitoring.E004"))
     return errors
+
+
+@register
+def check_trace_packages(**kwargs: Any) -> list[CheckMessage]:
+    if not settings.TRACES:
+        return []
+    try:
+        import_module("monitoring.tracing.recording")
+    except ModuleNotFoundError as error:
+        text = f"OTEL_EXPORTER_OTLP_ENDPOINT is set, and {error.name} is not installed."
+        hint = "Install it: .venv/bin/pip install -r requirements/traces.txt. Or leave the setting out."
+        return [Error(text, hint=hint, id="monitoring.E005")]
+    return []

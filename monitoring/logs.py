@@ -14,7 +14,7 @@ from typing import Any, Final
 from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 
-from monitoring import personal, receivers
+from monitoring import personal, receivers, tracing
 from monitoring.context import current
 from monitoring.redaction import redact, redact_value
 from monitoring.text import printable
@@ -141,6 +141,8 @@ def _clean(record: logging.LogRecord, masks_people: bool) -> logging.LogRecord:
     safe.msg, safe.args = printable(_hidden(_message(safe), masks_people)), None
     safe.exc_text = None  # somebody else's rendering may have been kept there
     safe.request_id = printable(str(getattr(record, "request_id", "") or current().request_id))
+    for name, value in tracing.log_fields().items():
+        setattr(safe, name, value)
     for name in vars(record).keys() - NO_FIELDS:
         value = redact_value(name, getattr(record, name))
         setattr(safe, name, _without_people(value) if masks_people else value)

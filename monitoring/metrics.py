@@ -20,6 +20,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from monitoring import tracing
 from monitoring.context import ASGIApp, Receive, Send
 
 logger = logging.getLogger(__name__)
@@ -77,6 +78,7 @@ BATCH_SIZE = Histogram(
 )
 FALLBACKS = Counter("clawdbot_inference_fallbacks_total", "Answers left to another model.", ("model",))
 LOG_LINES_DROPPED = Counter("clawdbot_log_lines_dropped_total", "Log lines that the central receiver never got.")
+SPANS_DROPPED = Counter("clawdbot_trace_spans_dropped_total", "Spans of traces that their receiver never got.")
 PLATFORM_CALLS = Counter("clawdbot_platform_calls_total", "Calls to a platform.", ("platform", "call", "outcome"))
 
 
@@ -119,9 +121,17 @@ def log_lines_dropped(number: int) -> None:
     LOG_LINES_DROPPED.inc(number)
 
 
+def spans_dropped(number: int) -> None:
+    SPANS_DROPPED.inc(number)
+
+
 def http_request(route: str, method: str, status: int, duration_s: float) -> None:
-    HTTP_REQUESTS.labels(route, method if method in METHODS else OTHER, str(status)).inc()
+    HTTP_REQUESTS.labels(route, _method(method), str(status)).inc()
     HTTP_SECONDS.labels(route).observe(duration_s)
+
+
+def _method(method: str) -> str:
+    return method if method in METHODS else OTHER
 
 
 # -- what is asked for at each scrape --
@@ -206,7 +216,7 @@ MOUNTED: Final[Mapping[str, str]] = {
 
 
 class HttpMetrics:
-    """ASGI: counts and times requests by route name. Django's own route is written by monitoring.middleware."""
+    """ASGI: counts, times and traces requests by route name. Django's own is written by monitoring.middleware."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -222,10 +232,14 @@ class HttpMetrics:
             await send(event)
 
         routes: list[str] = []  # survives the copies of the scope that routers make
+        traced = tracing.request(scope)
         try:
             return await self.app({**scope, ROUTE_KEY: routes}, receive, send_and_note)
         finally:
-            http_request(_route(scope["path"], routes), scope["method"], status, time.perf_counter() - started)
+            route = _route(scope["path"], routes)
+            http_request(route, scope["method"], status, time.perf_counter() - started)
+            if traced:
+                traced.end(route, _method(scope["method"]), status)
 
 
 def name_route(scope: Mapping[str, Any], route: str) -> None:

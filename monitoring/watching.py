@@ -1,6 +1,6 @@
 """What every long-living process does besides its work: it keeps its minutes, and looks at the alert rules if it leads.
 
-Off in tests (``settings.WATCH_ITSELF``).
+Off in tests (``settings.WATCH_ITSELF``). And it sends traces, where they are on.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import logging
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError
 
+from monitoring import tracing
 from monitoring.alerting import running
 from monitoring.rollups import keeping
 
@@ -23,6 +24,7 @@ def start(role: str) -> None:
     """``role``: embedded, site, worker, scheduler or listener. The first call decides."""
     if not settings.WATCH_ITSELF:
         return
+    tracing.start(role)
     keeping.start(role)
     if role != SCHEDULER:
         running.start()
@@ -37,3 +39,4 @@ def end() -> None:
         running.resign()
     except (DatabaseError, InterfaceError):
         logger.warning("the lead of the alert rules could not be given up", exc_info=True)
+    tracing.end()

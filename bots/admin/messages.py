@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.contrib import admin
 from django.contrib.admin.utils import flatten_fieldsets
 from django.db.models import QuerySet
@@ -24,6 +25,7 @@ from bots.models import Message
 from clawdbot_site.security.team_admin import OfTeams, VisibleFilter
 from monitoring import audit
 from monitoring.admin import ReadOnlyModelAdmin
+from monitoring.tracing import ids
 
 Status = Message.Status
 
@@ -72,7 +74,16 @@ class MessageAdmin(OfTeams, ReadOnlyModelAdmin):
             _("Details"),
             {
                 "classes": ["collapse"],
-                "fields": ["platform", "external_id", "sender_id", "finish_reason", "tokens", "question", "details"],
+                "fields": [
+                    "platform",
+                    "external_id",
+                    "sender_id",
+                    "finish_reason",
+                    "tokens",
+                    "trace",
+                    "question",
+                    "details",
+                ],
             },
         ),
     ]
@@ -162,6 +173,17 @@ class MessageAdmin(OfTeams, ReadOnlyModelAdmin):
     @admin.display(description=_("tokens"))
     def tokens(self, message: Message) -> str:
         return f"{message.prompt_tokens} → {message.completion_tokens}"
+
+    @admin.display(description=_("trace"))
+    def trace(self, message: Message) -> SafeString | str:
+        """Under which receivers of traces know the question; with a link where TRACE_URL says where they are shown."""
+        if not settings.TRACES:
+            return "–"
+        row = message.reply_to or message
+        trace_id = ids.trace_id(row.pk, str(row.details.get("traceparent", "")))
+        page = settings.TRACE_URL.replace("{trace_id}", trace_id)
+        link = '<a class="cb-link" href="{}" rel="noreferrer">{}</a>'
+        return format_html(link, page, trace_id) if page else trace_id
 
     @admin.display(description=_("conversation"))
     def conversation_link(self, message: Message) -> SafeString:

@@ -34,7 +34,7 @@ class SecurityConfig(AppConfig):
         checks.register()
         vault.register(key_ring)
         sinks.register_post(outbound.post_json)
-        outgoing.register(outbound.post_json)
+        outgoing.register(outbound.post_json, outbound.guarded_client)
         doctor.register()
         audit.on_refusal(suspects.watch.note)
         key_clock.register_own()

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from csp.constants import NONE, SELF, UNSAFE_EVAL
 from django.core.exceptions import ImproperlyConfigured
 
-from clawdbot_site.settings import admin_look
+from clawdbot_site.settings import admin_look, traces
 from clawdbot_site.settings import env as environment
 from clawdbot_site.settings.database import databases
 from clawdbot_site.settings.env import BASE_DIR, env
@@ -165,6 +165,7 @@ METRICS_TOKEN = env("METRICS_TOKEN")
 WORKER_METRICS_PORT = env("WORKER_METRICS_PORT")
 PROMETHEUS_EXPORT_MIGRATIONS = False
 WATCH_ITSELF = True  # every process keeps its minutes, one looks at the alert rules (monitoring/watching.py)
+TRACES, TRACE_URL = traces.config(), traces.page()  # TRACES is empty where none are sent
 AUDIT_SINKS = env("AUDIT_SINKS") or [f"file:{DATA_DIR / 'audit'}"]
 AUDIT_FORWARD_TO = env("AUDIT_FORWARD_TO")
 AUDIT_RETENTION_DAYS = environment.audit_retention_days()
@@ -220,6 +221,7 @@ OUTBOUND_TRUSTED_ORIGINS = [
         urlsplit,
         [
             *(FEISHU_BASE_URL, DINGTALK_API_URL, DINGTALK_OAPI_URL, MODEL_ENDPOINT, *AUDIT_SINKS),
+            TRACES.get("endpoint", ""),
             *(receiver.removeprefix("otlp+") for receiver in (env("LOG_FORWARD_TO"), *AUDIT_FORWARD_TO)),
         ],
     )

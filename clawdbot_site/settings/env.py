@@ -102,6 +102,14 @@ env = Environment(
     LOG_LEVEL=(str, "INFO"),
     LOG_FORWARD_TO=(str, ""),  # a central syslog or OTLP receiver, besides standard output
     LOG_MASK_PERSONAL_DATA=(bool, True),  # phone and ID numbers, e-mail addresses, bank cards in log lines
+    OTEL_EXPORTER_OTLP_ENDPOINT=(str, ""),  # a receiver of traces, https://host:4318; empty: no traces
+    OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=(str, ""),  # or its whole address, https://host:4318/v1/traces
+    OTEL_EXPORTER_OTLP_HEADERS=(str, ""),  # name=value,name=value, as its receiver wants them; a secret
+    OTEL_EXPORTER_OTLP_CERTIFICATE=(str, ""),  # a file with the authority of its certificate
+    OTEL_TRACES_SAMPLER=(str, "parentbased_always_on"),
+    OTEL_TRACES_SAMPLER_ARG=(str, ""),  # the share, 0 to 1, of the samplers with a ratio
+    OTEL_SDK_DISABLED=(bool, False),
+    TRACE_URL=(str, ""),  # where a trace is looked at, with {trace_id} in it
     LANGUAGE_CODE=(str, ""),
     TIME_ZONE=(str, ""),
     DEBUG=(bool, False),

@@ -169,7 +169,8 @@ class OpenAIReply(TrackedReply):
         self._dialect = self._engine.dialect
         body = chat_body(self.request, self._engine.model, self._dialect)
         read_timeout_s = max(self._timeouts.first_token_s, self._timeouts.between_tokens_s) + 5  # the wire is exact
-        return self._engine.service.stream("/chat/completions", body, wire, read_timeout_s)
+        traced = {"traceparent": self.request.traceparent} if self.request.traceparent else {}
+        return self._engine.service.stream("/chat/completions", body, wire, read_timeout_s, traced)
 
     def _noted(self, chunk: Chunk) -> Iterator[Delta]:
         if chunk.usage is not None:

@@ -17,6 +17,7 @@ from inference.engines.sse import EventTooLarge, SseDecoder
 from inference.engines.wire import Watchdog, Wire
 
 CONNECT_TIMEOUT_S = 5.0
+NO_HEADERS: Mapping[str, str] = {}
 DONE = "[DONE]"  # the data of the event that ends every complete stream
 
 _RETRIED = {408, 409, 429, 500, 502, 503, 504}
@@ -50,14 +51,24 @@ class Service:
         self._base_url = base_url.rstrip("/")
         self._watchdog = Watchdog()
 
-    def stream(self, path: str, body: Mapping[str, Any], wire: Wire, read_timeout_s: float) -> Generator[str]:
+    def stream(
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        wire: Wire,
+        read_timeout_s: float,
+        headers: Mapping[str, str] = NO_HEADERS,
+    ) -> Generator[str]:
         """POST and yield the data of each event, or the whole body of a service that does not stream.
 
         Cutting ``wire`` wakes it. Raises CallFailed.
         """
         key = self.keys.pick()
         try:
-            with self._watchdog.watching(wire), self._posted(path, body, key, wire, read_timeout_s) as response:
+            with (
+                self._watchdog.watching(wire),
+                self._posted(path, body, key, wire, read_timeout_s, headers) as response,
+            ):
                 if response.status_code != 200:
                     raise self._refusal(response, key)
                 self.keys.taken(key)
@@ -76,13 +87,19 @@ class Service:
 
     @contextlib.contextmanager
     def _posted(
-        self, path: str, body: Mapping[str, Any], key: ApiKey, wire: Wire, read_timeout_s: float
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        key: ApiKey,
+        wire: Wire,
+        read_timeout_s: float,
+        headers: Mapping[str, str],
     ) -> Iterator[httpx.Response]:
         request = self._http.build_request(
             "POST",
             self._base_url + path,
             json=body,
-            headers=_headers(key),
+            headers={**_headers(key), **headers},
             timeout=httpx.Timeout(CONNECT_TIMEOUT_S, read=read_timeout_s, write=30),
             extensions={"trace": wire.trace},
         )

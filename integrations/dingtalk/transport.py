@@ -26,6 +26,7 @@ from integrations.errors import OutcomeUnknown
 from integrations.metering import QuotaMeter, Unmetered, metered
 from integrations.pacing import LONGEST_WAIT_S
 from integrations.traffic import Traffic
+from monitoring import tracing
 
 Json = Mapping[str, Any]
 
@@ -147,6 +148,7 @@ class Transport:
             raise unreachable(call) from problem
         except httpx.RequestError as problem:
             raise (unreachable(call) if repeatable else unknown(call)) from problem
+        tracing.note(method=method, http_status=response.status_code)
         if response.status_code in (502, 504):
             raise unreachable(call) if repeatable else unknown(call)
         return response

@@ -22,6 +22,7 @@ from integrations.feishu.refusals import FeishuError
 from integrations.metering import QuotaMeter, Unmetered, metered
 from integrations.pacing import LONGEST_WAIT_S
 from integrations.traffic import Traffic
+from monitoring import tracing
 
 TIMEOUT: Final = httpx.Timeout(10.0, connect=3.0)
 HURRIED: Final = httpx.Timeout(2.0, connect=1.0)
@@ -127,6 +128,7 @@ class FeishuCalls:
                 )
             except (httpx.RequestError, httpx.InvalidURL) as problem:
                 raise refusals.from_silence(name, problem, is_refusal=isinstance(problem, _NOT_SENT)) from problem
+            tracing.note(method=method, http_status=answer.status_code)
             return _judged(name, answer)
 
     def _fetched(self, name: str, path: str, token: str, most_bytes: int) -> Fetched:
@@ -136,6 +138,7 @@ class FeishuCalls:
                     data = _bytes_of(answer, most_bytes)
             except (httpx.RequestError, httpx.InvalidURL) as problem:
                 raise refusals.from_silence(name, problem, is_refusal=isinstance(problem, _NOT_SENT)) from problem
+            tracing.note(method="GET", http_status=answer.status_code)
             kind = answer.headers.get("content-type", "")
             if (refusal := _refusal_in(data, kind)) or answer.status_code != httpx.codes.OK:
                 raise refusals.from_answer(name, answer.status_code, answer.headers, refusal)

@@ -10,6 +10,7 @@ from django.utils import timezone
 from bots.admin import timings
 from bots.admin.timings import in_words
 from bots.models import DeliveryStep, Message
+from monitoring.tracing import ids
 from tests import factories
 
 LIST = "/admin/bots/message/"
@@ -129,6 +130,19 @@ def test_page_shows_the_answer_the_last_trouble_and_each_step_of_its_delivery(br
     parts = ("The stored words", "the line broke", "om_remote", "230013: no right", "confirmed", "refused")
     assert [part for part in parts if part not in shown] == []
     assert "om_remote" in page_of(browser, reply)
+
+
+def test_page_leads_to_the_trace_of_the_question_where_traces_are_on(browser, settings):
+    question, reply = failed_with({"answered_at": timezone.now()})
+    own = ids.trace_id(question.pk)
+    assert own not in page_of(browser, question)
+
+    settings.TRACES, settings.TRACE_URL = {"endpoint": "x"}, "https://jaeger.example.com/trace/{trace_id}"
+    assert f'href="https://jaeger.example.com/trace/{own}"' in page_of(browser, question)
+    assert own in page_of(browser, reply)
+    joined = "0af7651916cd43dd8448eb211c80319c"
+    Message.objects.filter(pk=question.pk).update(details={"traceparent": f"00-{joined}-b7ad6b7169203331-01"})
+    assert f"/trace/{joined}" in page_of(browser, question)
 
 
 @pytest.mark.parametrize(

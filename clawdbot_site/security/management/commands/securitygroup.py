@@ -46,7 +46,7 @@ def _place(ssh_networks: tuple[str, ...]) -> firewall.Place:
         proxies=tuple(settings.TRUSTED_PROXIES),
         metrics_networks=tuple(settings.METRICS_ALLOWED_NETWORKS),
         worker_metrics_port=settings.WORKER_METRICS_PORT,
-        calls=tuple(filter(None, (*outside, server, settings.REDIS_URL))),
+        calls=tuple(filter(None, (*outside, settings.TRACES.get("endpoint"), server, settings.REDIS_URL))),
         ssh_networks=ssh_networks,
     )
 

@@ -1,0 +1,274 @@
+"""The one place that knows OpenTelemetry's SDK; loaded only where traces are on.
+
+Where a thread or task stands in a trace is kept here and not in OpenTelemetry's own context: a span may begin later
+than its ids, and its ids may be a message's.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from opentelemetry.context import Context
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import TracerProvider, sampling
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TraceFlags,
+    get_current_span,
+    set_span_in_context,
+)
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from monitoring.client_ip import is_trusted_proxy
+from monitoring.redaction import redact
+from monitoring.tracing import Kind, Value, ids
+from monitoring.tracing.doors import Request, Storing
+from monitoring.tracing.exporting import Exporter
+
+Values = Mapping[str, Value]
+KINDS: Final = {"internal": SpanKind.INTERNAL, "server": SpanKind.SERVER, "client": SpanKind.CLIENT}
+# OpenTelemetry's own names, which receivers know; everything else is ``clawdbot.…``.
+NAMES: Final = {
+    "method": "http.request.method",
+    "route": "http.route",
+    "http_status": "http.response.status_code",
+    "model": "gen_ai.request.model",
+    "prompt_tokens": "gen_ai.usage.input_tokens",
+    "completion_tokens": "gen_ai.usage.output_tokens",
+}
+_W3C: Final = TraceContextTextMapPropagator()
+
+
+@dataclass(slots=True)
+class Here:
+    """What new spans are children of, and what they say besides. Of a request that has no ids yet: the request."""
+
+    context: SpanContext | None = None
+    span: Span | None = None
+    about: Values = field(default_factory=dict)
+    step: str = ""
+    request: Request | None = None
+
+    @property
+    def parent(self) -> SpanContext | None:
+        return self.request.fixed() if self.request else self.context
+
+
+_NOWHERE: Final = Here()
+_here: ContextVar[Here] = ContextVar("trace", default=_NOWHERE)
+_given_ids: ContextVar[tuple[int, int]] = ContextVar("given_ids", default=(0, 0))
+
+
+class _Ids(RandomIdGenerator):
+    """Random ones, unless a span is begun with ids of its own."""
+
+    def generate_trace_id(self) -> int:
+        return _given_ids.get()[0] or super().generate_trace_id()
+
+    def generate_span_id(self) -> int:
+        return _given_ids.get()[1] or super().generate_span_id()
+
+
+class Recorder:
+    """The spans of this process. ``config``: as in ``settings.TRACES``."""
+
+    def __init__(self, role: str, config: dict[str, Any]) -> None:
+        self._sampler = sampler_of(config)
+        self._new = _Ids()
+        self._provider = TracerProvider(
+            sampler=self._sampler,
+            resource=_resource(role, config["version"]),
+            shutdown_on_exit=False,
+            id_generator=self._new,
+        )
+        self._provider.add_span_processor(Exporter(config))
+        self._tracer = self._provider.get_tracer("clawdbot")
+
+    def close(self) -> None:
+        self._provider.shutdown()
+
+    # -- spans --
+
+    @contextmanager
+    def span(self, name: str, kind: Kind, values: Values) -> Iterator[None]:
+        here = _here.get()
+        steps = {"step": here.step} if here.step else {}
+        span = self.begun(name, here.parent, {**here.about, **steps, **values}, kind)
+        token = _here.set(Here(span.get_span_context(), span, here.about))
+        try:
+            yield
+        except BaseException as error:
+            self.mark_failed(span, type(error).__name__)
+            raise
+        finally:
+            _here.reset(token)
+            span.end()
+
+    def past(self, name: str, since: datetime, values: Values) -> None:
+        here = _here.get()
+        began_ns = min(int(since.timestamp() * 1e6) * 1000, time.time_ns())  # another host's clock may be ahead
+        self.begun(name, here.parent, {**here.about, **values}, began_ns=began_ns).end()
+
+    def note(self, values: Values) -> None:
+        if span := _here.get().span:
+            span.set_attributes(attributes(values))
+
+    def failed(self, what: str) -> None:
+        if span := _here.get().span:
+            self.mark_failed(span, what)
+
+    def event(self, name: str) -> None:
+        if span := _here.get().span:
+            span.add_event(name)
+
+    def step(self, name: str) -> None:
+        here = _here.get()
+        if here is not _NOWHERE:
+            here.step = name
+
+    def begun(
+        self,
+        name: str,
+        parent: SpanContext | None,
+        values: Values,
+        kind: Kind = "internal",
+        *,
+        began_ns: int | None = None,
+        own: SpanContext | None = None,
+    ) -> Span:
+        """A span that somebody has to end. ``own``: the ids it has already."""
+        context = set_span_in_context(NonRecordingSpan(parent), Context()) if parent else Context()
+        token = _given_ids.set((own.trace_id, own.span_id) if own else (0, 0))
+        try:
+            return self._tracer.start_span(
+                name, context, KINDS[kind], attributes(values), start_time=began_ns, record_exception=False
+            )
+        finally:
+            _given_ids.reset(token)
+
+    def mark_failed(self, span: Span, reason: str) -> None:
+        span.set_status(Status(StatusCode.ERROR, reason))
+
+    # -- whose trace it is --
+
+    @contextmanager
+    def of_message(self, message_id: UUID, conversation_id: UUID, traceparent: str) -> Iterator[None]:
+        about = {"message_id": str(message_id), "conversation_id": str(conversation_id)}
+        token = _here.set(Here(_parsed({"traceparent": traceparent}) or self.root_of(message_id), about=about))
+        try:
+            yield
+        finally:
+            _here.reset(token)
+
+    def root_of(self, message_id: UUID) -> SpanContext:
+        """The first span of a message's own trace, whichever process writes it."""
+        trace_id, span_id = ids.of_message(message_id)
+        return self._context(trace_id, span_id, None)
+
+    def new_context(self, parent: SpanContext | None) -> SpanContext:
+        """Ids for a span that will be begun later."""
+        trace_id = parent.trace_id if parent else self._new.generate_trace_id()
+        return self._context(trace_id, self._new.generate_span_id(), parent)
+
+    def _context(self, trace_id: int, span_id: int, parent: SpanContext | None) -> SpanContext:
+        """The sampler decides here as it will when the span is begun: by trace and parent alone."""
+        around = set_span_in_context(NonRecordingSpan(parent), Context()) if parent else Context()
+        is_sampled = self._sampler.should_sample(around, trace_id, "").decision.is_sampled()
+        flags = TraceFlags(TraceFlags.SAMPLED if is_sampled else TraceFlags.DEFAULT)
+        return SpanContext(trace_id, span_id, is_remote=True, trace_flags=flags)
+
+    def request(self, scope: Mapping[str, Any]) -> Request:
+        """Continues a trace of which one of our proxies tells; anybody else might write what he likes."""
+        peer = str((scope.get("client") or ("",))[0] or "")
+        parent = _parsed(_w3c_headers(scope)) if is_trusted_proxy(peer) else None
+        request = Request(self, parent)
+        token = _here.set(Here(request=request))
+        request.left = lambda: _here.reset(token)
+        return request
+
+    def storing(self, details: dict[str, Any]) -> Storing:
+        return Storing(self, _here.get().request, details)
+
+    # -- what is handed on --
+
+    def carried(self, work: Callable[[], None]) -> Callable[[], None]:
+        here = replace(_here.get())
+
+        def run() -> None:
+            token = _here.set(here)
+            try:
+                work()
+            finally:
+                _here.reset(token)
+
+        return run
+
+    def traceparent(self) -> str:
+        parent = _here.get().parent
+        return self.header(parent) if parent else ""
+
+    def header(self, context: SpanContext) -> str:
+        return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
+
+    def log_fields(self) -> Mapping[str, str]:
+        parent = _here.get().parent
+        return {"trace_id": f"{parent.trace_id:032x}", "span_id": f"{parent.span_id:016x}"} if parent else {}
+
+
+def sampler_of(config: dict[str, Any]) -> sampling.Sampler:
+    by_ratio = sampling.TraceIdRatioBased(config["ratio"])
+    return {
+        "always_on": sampling.ALWAYS_ON,
+        "always_off": sampling.ALWAYS_OFF,
+        "traceidratio": by_ratio,
+        "parentbased_always_on": sampling.DEFAULT_ON,
+        "parentbased_always_off": sampling.DEFAULT_OFF,
+        "parentbased_traceidratio": sampling.ParentBased(by_ratio),
+    }[config["sampler"]]
+
+
+def attributes(values: Values) -> dict[str, Value]:
+    """Under their public names, with a net below the rule that no secret comes here in the first place."""
+    named = {NAMES.get(name, f"clawdbot.{name}"): value for name, value in values.items()}
+    return {name: redact(value) if isinstance(value, str) else value for name, value in named.items()}
+
+
+def _parsed(headers: Mapping[str, str]) -> SpanContext | None:
+    if not headers.get("traceparent"):
+        return None
+    found = get_current_span(_W3C.extract(headers, Context())).get_span_context()
+    return found if found.is_valid else None
+
+
+def _w3c_headers(scope: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        name.decode("latin-1"): value.decode("latin-1")
+        for name, value in scope.get("headers", ())
+        if name in (b"traceparent", b"tracestate")
+    }
+
+
+def _resource(role: str, version: str) -> Resource:
+    """OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES have the last word."""
+    own = {
+        "service.name": "clawdbot",
+        "service.version": version,
+        "service.instance.id": f"{socket.gethostname()}:{os.getpid()}",
+        "clawdbot.role": role,
+    }
+    return Resource.create(own).merge(OTELResourceDetector().detect())
