@@ -13,7 +13,7 @@ cd "$(dirname "$0")/.." || exit 1
 cache=${CACHE_DIRECTORY:-$PWD/var/scan}
 tools=$cache/venv/bin
 failed=""
-export PATH="$tools:$PATH" SEMGREP_SEND_METRICS=off SEMGREP_ENABLE_VERSION_CHECK=0
+export PYTHONWARNINGS=ignore PATH="$tools:$PATH" SEMGREP_SEND_METRICS=off SEMGREP_ENABLE_VERSION_CHECK=0
 export SEMGREP_SETTINGS_FILE="$cache/semgrep.yml" SEMGREP_LOG_FILE="$cache/semgrep.log" XDG_CACHE_HOME="$cache"
 
 # check NAME WHAT-TO-DO COMMAND…
