@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help run test test-long rules rules-off chaos lint format bench bench-inference lock messages
+.PHONY: help run test test-long rules rules-off chaos lint format scan sbom bench bench-inference lock messages
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -46,6 +46,14 @@ format:  ## rewrite the code in the house format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+scan:  ## known holes in packages, dangerous code, secrets in the tree: what servers do every week
+	@$(PYTHON) scripts/install.py development
+	@deploy/scan.sh
+
+sbom:  ## lists of all packages for others: var/sbom/clawdbot-*.cdx.json (CycloneDX)
+	@$(PYTHON) scripts/install.py development
+	@deploy/scan.sh sbom var/sbom
+
 bench:  ## measure the message path; JSON, table and plot to docs/benchmarks/ (15 minutes on a quiet machine)
 	@$(PYTHON) scripts/install.py development
 	@$(BIN)/python -m bench.path
@@ -56,8 +64,8 @@ bench-inference:  ## measure the local engine; to docs/benchmarks/ (CPU, 12 minu
 
 lock:  ## raise the pinned versions in requirements/*.txt
 	$(BIN)/python -m pip install -q uv
-	cd requirements && for name in base gpu production traces development; do \
-	  ../$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+	cd requirements && for name in base gpu production traces development scan; do \
+	  ../$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-strip-extras \
 	    --no-emit-package torch --upgrade -q $$name.in -o $$name.txt; done
 
 messages:  ## rewrite the catalogues of translations

@@ -136,7 +136,7 @@ async def _hold(held: _Held) -> None:
     except (PlatformError, DecryptionError) as problem:
         held.report("refused", str(problem))
         await asyncio.Event().wait()
-    except Exception:
+    except Exception:  # the outermost frame of one connection: the supervisor begins it anew
         held.report("waiting", "An error in ClawdBot ended the connection; it is begun anew. The log says more.")
         logger.exception("a long connection ended", extra={"endpoint_id": str(endpoint_id)})
 

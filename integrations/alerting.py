@@ -31,7 +31,6 @@ def register_all() -> None:
             broken_credentials,
             severity="critical",
         ),
-        Rule("credential.rotation", gettext_lazy("A platform secret is to be rotated"), "security", overdue_secrets),
         Rule(quota.RULE, gettext_lazy("A monthly quota of a platform is nearly used up"), "platforms"),
     )
 
@@ -53,13 +52,6 @@ def _last_outcomes() -> dict[str, tuple[str, float]]:
         for pk, (outcome, at) in facts.get("apps", {}).items():
             found[pk] = max(found.get(pk, ("", 0.0)), (str(outcome), float(at)), key=lambda one: one[1])
     return found
-
-
-def overdue_secrets(look: Look) -> Iterator[Breach]:
-    for credential in PlatformCredential.objects.filter(rotate_by__lt=look.now.date()).order_by("name"):
-        text = _("%(credential)s: its secrets were to be rotated by %(day)s.")
-        values = {"credential": credential, "day": credential.rotate_by}
-        yield Breach(str(credential), text % values, details={"credential": str(credential.pk)})
 
 
 # -- group robots --

@@ -65,7 +65,7 @@ def _rows_after(sequence: int, through: int | None) -> list[Any]:
         where, given = "sequence > %s AND sequence <= %s", [sequence, through]
     entry_id = "s.entry_id::text" if connection.vendor == "postgresql" else "s.entry_id"
     sql = (
-        f"SELECT s.sequence, {entry_id}, s.state, s.hash, s.mark, {entries.columns('a')}"  # noqa: S608  (our own names)
+        f"SELECT s.sequence, {entry_id}, s.state, s.hash, s.mark, {entries.columns('a')}"  # noqa: S608  (our own names)  # nosec B608
         f" FROM (SELECT * FROM {SEALS} WHERE {where} ORDER BY sequence LIMIT {CHUNK}) s"
         f" {entries.joined('a', 's.entry_id')} ORDER BY s.sequence"
     )

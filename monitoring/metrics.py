@@ -37,6 +37,7 @@ GAUGES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "clawdbot_dead_letters": ("Messages given up, waiting for a person.", ()),
     "clawdbot_audit_unsealed": ("Audit entries not sealed yet.", ()),
     "clawdbot_key_age_days": ("Age of the oldest key or secret in use.", ("kind",)),
+    "clawdbot_secret_days_left": ("Days until the first secret is to be replaced; below 0: since.", ("kind",)),
     "clawdbot_audit_oldest_unsealed_seconds": ("Age of the oldest audit entry that is not sealed yet.", ()),
     "clawdbot_platform_quota_ratio": ("Used share of the fullest monthly quota.", ("platform", "credential")),
     "clawdbot_workers": ("Living workers that listen to a queue in use.", ("queue",)),

@@ -41,7 +41,7 @@ class _Quiet(WSGIRequestHandler):
 def _host() -> str:
     allowed = parse_networks(tuple(settings.METRICS_ALLOWED_NETWORKS))
     is_local = all(network.is_loopback for network in allowed) and not settings.METRICS_TOKEN
-    return "127.0.0.1" if is_local else "0.0.0.0"  # noqa: S104  (the view checks address and token)
+    return "127.0.0.1" if is_local else "0.0.0.0"  # noqa: S104  (the view checks address and token)  # nosec B104
 
 
 def _application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:

@@ -131,7 +131,7 @@ def _waiting(most: int) -> list[Waits]:
     queue = AuditWaiting._meta.db_table
     entry_id = "w.entry_id::text" if connection.vendor == "postgresql" else "w.entry_id"
     sql = (
-        f"SELECT {entry_id}, {entries.columns('a')}"  # noqa: S608  (our own names)
+        f"SELECT {entry_id}, {entries.columns('a')}"  # noqa: S608  (our own names)  # nosec B608
         f" FROM (SELECT entry_id FROM {queue} ORDER BY entry_id LIMIT {most}) w"
         f" {entries.joined('a', 'w.entry_id')} ORDER BY w.entry_id"
     )

@@ -53,7 +53,7 @@ END $$
 """
 QUEUE = {
     "sqlite": (
-        f"CREATE TRIGGER {AUDIT_TABLE}_wait AFTER INSERT ON {AUDIT_TABLE}"  # noqa: S608  (our own names)
+        f"CREATE TRIGGER {AUDIT_TABLE}_wait AFTER INSERT ON {AUDIT_TABLE}"  # noqa: S608  (our own names)  # nosec B608
         f" BEGIN INSERT INTO {QUEUE_TABLE} (entry_id) VALUES (NEW.id); END"
     ),
     "postgresql": (

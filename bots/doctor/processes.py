@@ -40,6 +40,7 @@ def workers() -> Iterator[Finding]:
 
 def _embedded() -> Finding:
     try:
+        # nosemgrep: http-past-the-guard  (this machine's own site)
         httpx.get(f"http://{site_host()}:{settings.PORT}/livez", timeout=5, trust_env=False).raise_for_status()
     except httpx.HTTPError:
         return Finding("failed", _("Nobody works: the workers are part of the site, which is down."), "make run")

@@ -1,5 +1,5 @@
-"""What alerts ask of this app: the age of the keys, the public certificate's last day; and signed webhooks as a way to
-tell of alerts (https://www.standardwebhooks.com)."""
+"""What alerts ask of this app: the ages of keys and secrets, the public certificate's last day; and signed webhooks
+as a way to tell of alerts (https://www.standardwebhooks.com)."""
 
 from __future__ import annotations
 
@@ -15,20 +15,17 @@ from typing import Any, Final
 import httpx
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from clawdbot_site.security import key_ring, public_tls
-from clawdbot_site.security.models.keys import DataKey
-from clawdbot_site.security.models.tokens import SigningKey
+from clawdbot_site.security import key_clock, key_keeping, public_tls
+from clawdbot_site.security.key_clock import Dated
 from clawdbot_site.security.outbound import OutboundRefused, check_url, guarded_client
 from monitoring import metrics
 from monitoring.alerting import senders
 from monitoring.alerting.rules import Breach, Look, Rule, register
 from monitoring.alerting.senders import Kind, Message, Send, SendingFailed
 
-DAY_S: Final = 86_400
 CERTIFICATE_EVERY_S: Final = 3600.0
 TIMEOUT: Final = httpx.Timeout(10.0, connect=3.0)
 SHORTEST_SECRET: Final = 24  # bytes, as the standard says
@@ -40,6 +37,15 @@ def register_all() -> None:
     senders.register(Kind("webhook", gettext_lazy("Webhook"), _check_webhook, _prepare_webhook))
     register(
         Rule("keys.age", gettext_lazy("A key is old"), "security", old_keys, 75, gettext_lazy("days")),
+        Rule(key_keeping.RULE, gettext_lazy("Keys cannot be looked after"), "security", severity="critical"),
+        Rule(
+            "secrets.age",
+            gettext_lazy("A secret is to be replaced"),
+            "security",
+            late_secrets,
+            key_clock.WARN_BEFORE.days,
+            gettext_lazy("days left"),
+        ),
         Rule(
             "certificate.expiry",
             gettext_lazy("The certificate ends soon"),
@@ -51,28 +57,27 @@ def register_all() -> None:
     )
 
 
-# -- keys --
-
-
-def key_ages_days() -> dict[str, float]:
-    """Of the keys that seal and sign now, by kind."""
-    now = timezone.now()
-    made_at = {
-        "data": DataKey.objects.filter(purpose=DataKey.Purpose.ENCRYPT, state=DataKey.State.PRIMARY),
-        "signing": SigningKey.objects.filter(state=SigningKey.State.CURRENT),
-    }
-    ages = {kind: rows.values_list("created_at", flat=True).first() for kind, rows in made_at.items()}
-    return {kind: (now - at).total_seconds() / DAY_S for kind, at in ages.items() if at}
+# -- keys and secrets: a rule each, so that nothing is told twice --
 
 
 def old_keys(look: Look) -> Iterator[Breach]:
-    how = {"data": "keys rotate, keys reencrypt"}
-    for kind, days in key_ages_days().items():
-        if days > look.threshold:
-            text = _("The key of the kind %(kind)s is %(days)d days old: rotate it.")
-            details = {"command": f"python manage.py {how[kind]}"} if kind in how else {}
-            severity = "critical" if days >= key_ring.ROTATE_AFTER.days else ""
-            yield Breach(kind, text % {"kind": kind, "days": days}, days, severity, details)
+    """Keys that replace themselves: data key, and those that sign access tokens and the audit log."""
+    for one in key_clock.own_keys():
+        if one.age_days >= look.threshold:
+            yield _late(one, one.age_days)
+
+
+def late_secrets(look: Look) -> Iterator[Breach]:
+    """Secrets that a person must enter anew: of platforms and of model services, by the day that stands at each."""
+    for one in key_clock.entered_secrets():
+        if one.days_left <= look.threshold:
+            yield _late(one, one.days_left)
+
+
+def _late(one: Dated, value: float) -> Breach:
+    severity = "critical" if one.state() == "overdue" else ""
+    details = {"kind": one.kind, "days": one.age_days, "due": one.due_on.isoformat()}
+    return Breach(one.subject, f"{one.sentence()} {one.advice()}", float(value), severity, details)
 
 
 # -- certificate --

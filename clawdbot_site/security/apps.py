@@ -37,7 +37,7 @@ class SecurityConfig(AppConfig):
         outgoing.register(outbound.post_json, outbound.guarded_client)
         doctor.register()
         audit.on_refusal(suspects.watch.note)
-        key_clock.register_own()
+        key_clock.register_gauges()
         alerting.register_all()
         # In this order: signing keys are sealed with data keys.
         post_migrate.connect(key_ring.after_migrate, sender=self, dispatch_uid="security.data_keys")

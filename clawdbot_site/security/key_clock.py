@@ -1,7 +1,7 @@
 """The ages of keys and secrets (rule E8): replaced at 90 days, a warning from 75 on, an alert from 90 on.
 
-The apps above register what they hold when they start. What replaces itself is the scheduler's work; of the rest a
-person is reminded.
+The apps above register the secrets that they hold when they start. Keys replace themselves, by the scheduler; secrets a
+person must enter anew, by a day that may be set. ``alerting.py`` has a rule for each of the two.
 """
 
 from __future__ import annotations
@@ -18,12 +18,10 @@ from clawdbot_site.security import jwt, key_ring
 from clawdbot_site.security.models.keys import DataKey
 from clawdbot_site.security.models.tokens import SigningKey
 from monitoring import metrics, signing
-from monitoring.alerts import close_alert, open_alert
-from monitoring.models import Alert
 
 ROTATE_AFTER: Final = key_ring.ROTATE_AFTER
 WARN_AFTER: Final = timedelta(days=75)
-RULE: Final = "secrets.age"
+WARN_BEFORE: Final = ROTATE_AFTER - WARN_AFTER
 
 Kind = Literal["data", "token_signing", "audit_signing", "platform_credential", "model_key"]
 State = Literal["fresh", "due", "overdue"]
@@ -45,14 +43,17 @@ class Dated:
         return cls(kind, subject, name, made_at, due_date(made_at), replaces_itself=True)
 
     @property
+    def days_left(self) -> int:
+        return (self.due_on - timezone.localdate()).days
+
+    @property
     def age_days(self) -> int:
         return (timezone.now() - self.made_at).days
 
     def state(self) -> State:
-        today = timezone.localdate()
-        if today >= self.due_on:
+        if self.days_left <= 0:
             return "overdue"
-        return "due" if today >= self.due_on - (ROTATE_AFTER - WARN_AFTER) else "fresh"
+        return "due" if self.days_left <= WARN_BEFORE.days else "fresh"
 
     def sentence(self) -> str:
         values = {"name": self.name, "days": self.age_days, "due": f"{self.due_on:%Y-%m-%d}"}
@@ -63,9 +64,9 @@ class Dated:
     def advice(self) -> str:
         if not self.replaces_itself:
             return _("Enter a new one beside it: see Changing a secret in docs/operations.md.")
-        if self.state() == "due":
-            return _("Nothing to do: the scheduler replaces it.")
-        return _("Does the scheduler run? See `manage.py keys status`, then `keys rotate`.")
+        if self.state() == "overdue":
+            return _("Does the scheduler run? See `manage.py keys status`, then `keys rotate`.")
+        return _("Nothing to do: the scheduler replaces it.")
 
 
 Source = Callable[[], Iterable[Dated]]
@@ -78,9 +79,9 @@ def register(source: Source) -> None:
         _sources.append(source)
 
 
-def register_own() -> None:
-    register(_own)
+def register_gauges() -> None:
     metrics.register_gauge("clawdbot_key_age_days", ages)
+    metrics.register_gauge("clawdbot_secret_days_left", days_left)
 
 
 def due_date(made_at: datetime) -> date:
@@ -88,7 +89,24 @@ def due_date(made_at: datetime) -> date:
 
 
 def all_dated() -> list[Dated]:
-    return [one for source in _sources for one in source()]
+    return [*own_keys(), *entered_secrets()]
+
+
+def entered_secrets() -> Iterator[Dated]:
+    """What the apps above hold, and a person must enter anew."""
+    for source in _sources:
+        yield from source()
+
+
+def own_keys() -> Iterator[Dated]:
+    """Our own, which the scheduler replaces."""
+    for key in DataKey.objects.filter(purpose=DataKey.Purpose.ENCRYPT, state=DataKey.State.PRIMARY):
+        yield Dated.by_itself("data", "data", _("The data key %(key)s") % {"key": key}, key.created_at)
+    for token_key in SigningKey.objects.filter(state=SigningKey.State.CURRENT):
+        name = _("The key that signs access tokens")
+        yield Dated.by_itself("token_signing", "token_signing", name, jwt.signs_since(token_key))
+    if made_at := signing.made_at():
+        yield Dated.by_itself("audit_signing", "audit_signing", _("The key that signs the audit log"), made_at)
 
 
 def ages() -> dict[str, float]:
@@ -99,31 +117,9 @@ def ages() -> dict[str, float]:
     return oldest
 
 
-def review() -> None:
-    """Open an alert for what is overdue, and a warning for what a person must replace soon; close those of the past."""
-    opened = dict(Alert.objects.open().filter(rule=RULE).values_list("subject", "severity"))
-    wanted = {one.subject: (one, severity) for one in all_dated() if (severity := _severity(one))}
-    for subject, severity in opened.items():
-        if subject not in wanted or wanted[subject][1] != severity:
-            close_alert(RULE, subject=subject)
-    for subject, (one, severity) in wanted.items():
-        if opened.get(subject) != severity:
-            details = {"kind": one.kind, "days": one.age_days, "due": one.due_on.isoformat()}
-            text = f"{one.sentence()} {one.advice()}"
-            open_alert(RULE, text, subject=subject, severity=severity, details=details)
-
-
-def _severity(one: Dated) -> str:
-    """What replaces itself is nobody's concern before it failed to."""
-    severities = {"overdue": "critical", "due": "" if one.replaces_itself else "warning", "fresh": ""}
-    return severities[one.state()]
-
-
-def _own() -> Iterator[Dated]:
-    for key in DataKey.objects.filter(purpose=DataKey.Purpose.ENCRYPT, state=DataKey.State.PRIMARY):
-        yield Dated.by_itself("data", "data", _("The data key %(key)s") % {"key": key}, key.created_at)
-    for token_key in SigningKey.objects.filter(state=SigningKey.State.CURRENT):
-        name = _("The key that signs access tokens")
-        yield Dated.by_itself("token_signing", "token_signing", name, jwt.signs_since(token_key))
-    if made_at := signing.made_at():
-        yield Dated.by_itself("audit_signing", "audit_signing", _("The key that signs the audit log"), made_at)
+def days_left() -> dict[str, float]:
+    """For clawdbot_secret_days_left: until the first secret of each kind is to be replaced; below 0: since then."""
+    soonest: dict[str, float] = {}
+    for one in entered_secrets():
+        soonest[one.kind] = min(float(one.days_left), soonest.get(one.kind, float("inf")))
+    return soonest

@@ -1,4 +1,4 @@
-"""What the scheduler does for keys once an hour: replaces those that are old, moves secrets to the newest, reminds.
+"""What the scheduler does for keys once an hour: replaces those that are old, moves secrets to the newest.
 
 Each step by itself: a Vault that is down holds up what needs it, and nothing else. Run twice or never, the next run
 goes on where the keys stand.
@@ -28,7 +28,6 @@ def look_after_keys() -> None:
         open_alert(RULE, f"Keys could not be looked after: {troubles[0]}", severity="critical")
     else:
         close_alert(RULE)
-    key_clock.review()
 
 
 def _steps() -> list[Callable[[], object]]:

@@ -195,7 +195,7 @@ class RuleBook:
             logger.warning("network rules not read, the last good ones stay", exc_info=True)
             connection.close()
             self._stopped.wait(self._poll_s)
-        except Exception:
+        except Exception:  # the outermost loop: the last good rules stay in force, and are followed again
             logger.exception("network rules not followed")
             self._stopped.wait(self._poll_s)
 

@@ -297,6 +297,7 @@ CACHES = {
     )
 }
 
+SCAN_RESULT = env("SCAN_RESULT")
 LOG_DIR, LOG_FORWARD_TO = env("LOG_DIR"), env("LOG_FORWARD_TO")
 try:
     LOGGING = logs.config(

@@ -96,6 +96,7 @@ env = Environment(
     OUTBOUND_PROXY=(str, ""),
     OUTBOUND_ALLOWED_NETWORKS=(list, []),  # private networks that outgoing calls may reach
     EMAIL_URL=(str, ""),  # the mail server for alerts, smtp+tls://user:password@host:587/?from=…
+    SCAN_RESULT=(str, "/var/cache/clawdbot-scan/result"),  # how deploy/scan.sh ended last on this machine
     LOG_DIR=(str, ""),
     LOG_ROTATION=(str, "daily"),  # daily: by ourselves; external: by logrotate
     LOG_FORMAT=(str, "console"),  # console or json

@@ -10,6 +10,7 @@ from clawdbot_site.settings.base import *  # noqa: F403  (the line above must co
 
 STATIC_ROOT.mkdir(parents=True, exist_ok=True)  # noqa: F405  (WhiteNoise warns about a missing one)
 WATCH_ITSELF = False
+SCAN_RESULT = "/nowhere"  # no test knows of this machine
 AUTO_BLOCK_FAILURES = 0  # all tests come from a few addresses; those of the blocks set their own number
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 STORAGES = {

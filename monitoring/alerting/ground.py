@@ -8,7 +8,7 @@ from typing import Final
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from monitoring import health
+from monitoring import health, scans
 from monitoring.alerting import clocks, gauges
 from monitoring.alerting.rules import Breach, Look, Rule, register
 from monitoring.models import Severity
@@ -25,6 +25,7 @@ SURGE_MINUTES: Final = 5
 FEWEST_A_SECOND: Final = 1.0
 CRITICAL_DISK: Final = 0.025
 CRITICAL_SKEW_S: Final = 60.0
+SCAN_S: Final = 3600.0  # while one runs, it has not ended well yet
 
 
 # -- traffic --
@@ -127,6 +128,15 @@ def lost_gpu(look: Look) -> Iterator[Breach]:
         yield Breach(subject, _("The GPU %(gpu)s is not seen any more.") % {"gpu": subject}, severity=CRITICAL)
 
 
+def bad_scan(look: Look) -> Iterator[Breach]:
+    """The weekly scan of packages and code: this machine's at this moment, other machines' as they told last."""
+    for host, share in _now("scan_bad", look, float(scans.is_bad())).items():
+        if share > 0.5:
+            own = scans.last() if host == HOST else None
+            text = own.trouble if own else _("The weekly scan of packages and code failed, or is too old.")
+            yield Breach(host, f"{host}: {text} {scans.advice()}")
+
+
 # -- services --
 
 
@@ -209,6 +219,14 @@ def rules() -> list[Rule]:
             2,
             "s",
             quiet_under=("database.down",),
+        ),
+        Rule(
+            "packages.scan",
+            gettext_lazy("The scan of packages and code failed, or is too old"),
+            "security",
+            bad_scan,
+            for_s=SCAN_S,
+            severity=CRITICAL,
         ),
         Rule("gpu.busy", gettext_lazy("A GPU is busy all the time"), "machine", busy_gpu, 98, "%", 300),
         Rule("gpu.gone", gettext_lazy("A GPU has vanished"), "machine", lost_gpu, severity=CRITICAL),

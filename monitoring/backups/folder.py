@@ -124,7 +124,7 @@ def _unpack(archive: tarfile.TarFile, data_dir: Path) -> None:
         if not (member.isfile() or member.isdir()) or not (root / member.name).resolve().is_relative_to(root):
             raise BackupError(f"The backup holds {member.name}, which is no file of the data folder.")
     options: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
-    archive.extractall(root, **options)  # noqa: S202  (looked through above)
+    archive.extractall(root, **options)  # noqa: S202  (looked through above)  # nosec B202
 
 
 def _digest(path: Path) -> str:

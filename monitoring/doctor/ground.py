@@ -13,6 +13,7 @@ def register() -> None:
     doctor.register("site", machine.site, needs_database=False)
     doctor.register("disk", machine.disk, needs_database=False)
     doctor.register("backup", machine.backups, needs_database=False)
+    doctor.register("scan", machine.scan, needs_database=False)
     doctor.register("alerts", alerts.check)
     doctor.register("audit", audit_log.places, needs_database=False)
     doctor.register("audit log", audit_log.check)

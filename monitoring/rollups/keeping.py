@@ -20,7 +20,7 @@ from typing import Any, Final
 from django.db import DatabaseError, InterfaceError, connection, transaction
 from django.utils import timezone
 
-from monitoring import metrics
+from monitoring import metrics, scans
 from monitoring.models import Heartbeat, Rollup
 from monitoring.rollups import collecting, machine
 from monitoring.rollups.collecting import key
@@ -149,6 +149,8 @@ class Keeper:
         shares = {"cpu": self.cpu_share, "memory": machine.memory_share()}
         found |= {key(name, HOST): share for name, share in shares.items() if share is not None}
         found |= {key("disk_free", HOST, folder): share for folder, share in machine.disks().items()}
+        if scans.is_bad():
+            found[key("scan_bad", HOST)] = 1.0
         for name, gauge in GPU_GAUGES.items():
             found |= {key(name, HOST, gpu): value for gpu, value in metrics.asked(gauge).items()}
         return found

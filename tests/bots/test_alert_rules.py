@@ -10,9 +10,8 @@ import pytest
 from django.utils import timezone
 
 from bots import alerting
-from clawdbot_site.security import alerting as security
 from clawdbot_site.security.models.keys import DataKey
-from inference.models import WorkerState
+from inference.models import LanguageModel, WorkerState
 from integrations import alerting as platforms
 from integrations import standing
 from integrations.breaker import breaker_of
@@ -146,16 +145,33 @@ def test_calls_tell_whether_their_app_works() -> None:
         assert standing.facts()["apps"][str(credential.pk)][0] == "works"
 
 
-def test_a_secret_that_was_to_be_rotated_is_told() -> None:
-    factories.credential(name="Old", rotate_by=look(history({})).now.date() - timedelta(days=1))
-    factories.credential(name="New", rotate_by=look(history({})).now.date())
-    assert [subject for subject, _ in values(platforms.overdue_secrets(look(history({}))))] == ["Old (Feishu / Lark)"]
+@pytest.mark.rule("E8")
+@pytest.mark.parametrize(("days", "severity"), [(74, None), (75, ""), (90, "critical")])
+def test_old_keys_and_old_secrets_are_told_by_a_rule_each_at_75_days_and_critical_at_90(
+    days: int, severity: str | None
+) -> None:
+    made_at = timezone.now() - timedelta(days=days)
+    DataKey.objects.filter(purpose="encrypt").update(created_at=made_at)
+    model = factories.model(engine="openai", base_url="https://llm.example.com/v1", model="m", api_key="sk-1")
+    LanguageModel.objects.filter(pk=model.pk).update(rotate_by=timezone.localdate(made_at + timedelta(days=90)))
+
+    found = told_by("keys.age"), told_by("secrets.age")
+    assert found == (([], []) if severity is None else ([("data", severity)], [(f"model:{model.pk}", severity)]))
 
 
 @pytest.mark.rule("E8")
-@pytest.mark.parametrize(("days", "found"), [(74, []), (76, [("data", "")]), (91, [("data", "critical")])])
-def test_an_old_key_is_told_at_75_days_and_critical_at_90(days: int, found: Any) -> None:
-    DataKey.objects.filter(purpose="encrypt").update(created_at=timezone.now() - timedelta(days=days))
-    rule = rules.find("keys.age")
+def test_a_secret_whose_day_is_past_is_told_once() -> None:
+    """By one of all rules, whatever its age: a person may have set the day."""
+    credential = factories.credential(rotate_by=timezone.localdate() - timedelta(days=1))
+    of_security = [rule.name for rule in rules.all_rules() if rule.group in ("security", "platforms") and rule.look]
+
+    assert {name: found for name in of_security if (found := told_by(name))} == {
+        "secrets.age": [(f"credential:{credential.pk}", "critical")]
+    }
+
+
+def told_by(name: str) -> list[tuple[str, str]]:
+    rule = rules.find(name)
     assert rule
-    assert values(security.old_keys(look(history({}), rule.threshold or 0))) == found
+    assert rule.look
+    return values(rule.look(look(history({}), rule.threshold or 0)))

@@ -69,6 +69,7 @@ class Command(BaseCommand):
     def _post(self, endpoint: Endpoint, callback: Callback) -> None:
         url = f"http://{_host()}:{settings.PORT}/webhooks/{endpoint.credential.platform}/{endpoint.key}/"
         try:
+            # nosemgrep: http-past-the-guard  (this machine's own site)
             answer = httpx.post(url, content=callback.body, headers=callback.headers, timeout=10, trust_env=False)
         except httpx.TransportError:
             raise CommandError(f"No site answers on port {settings.PORT}. Start it first: make run") from None
@@ -115,7 +116,7 @@ def _read(file: Path) -> bytes:
 
 
 def _host() -> str:
-    return "127.0.0.1" if settings.HOST in ("0.0.0.0", "") else settings.HOST  # noqa: S104  (compared, not bound)
+    return "127.0.0.1" if settings.HOST in ("0.0.0.0", "") else settings.HOST  # noqa: S104  (compared, not bound)  # nosec B104
 
 
 def _slugs() -> list[str]:

@@ -141,7 +141,7 @@ class PagedCore:
                 continue
             try:
                 events += self._absorbed(self._launched([row]))
-            except Exception as error:
+            except Exception as error:  # whatever a model may raise harms this row alone
                 logger.exception("a request failed", extra={"request_id": row.sequence.id})
                 self._clean(row.sequence)
                 self.scheduler.end(row.sequence)

@@ -55,7 +55,7 @@ def load_model(folder: str | Path, *, device: str | None = None) -> LocalModel:
     check_folder(path)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, **_LOCAL_ONLY)
+        tokenizer = AutoTokenizer.from_pretrained(path, **_LOCAL_ONLY)  # a folder, nothing is fetched  # nosec B615
         model = _load_weights(path, torch.float32 if device == "cpu" else torch.bfloat16)
         image_processor = _load_eyes(path) if _sees(path) else None
     except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:

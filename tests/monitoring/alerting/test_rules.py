@@ -109,7 +109,8 @@ def test_an_entry_that_waits_long_for_its_seal_is_told(monkeypatch: pytest.Monke
 def test_every_rule_has_a_known_group_and_a_title() -> None:
     listed = rules.all_rules()
     promised = {"latency.p99", "inference.first_token", "machine.cpu", "machine.memory", "http.errors", "traffic.surge"}
-    promised |= {"queue.age", "dead_letters", "audit.unsealed", "audit.sink", "keys.age", "platform.quota"}
+    promised |= {"queue.age", "dead_letters", "audit.unsealed", "audit.sink", "keys.age", "secrets.age"}
+    promised |= {"platform.quota"}
     promised |= {"certificate.expiry", "machine.disk", "machine.clock", "database.down", "redis.down", "model.down"}
     promised |= {"credential.down", "worker.gone", "scheduler.gone", "gpu.busy", "gpu.gone"}
     assert promised <= {rule.name for rule in listed}
