@@ -1,12 +1,13 @@
 """A bare Debian in a folder of its own, and in it what systemd would do with our units, by hand.
 
-No systemd runs in it: the units' exact ExecStart lines are started, with their settings and as their user. It shares the
-network of this machine, so the ports of nginx, PostgreSQL, Redis and the site must be free.
+No systemd runs in it: the units' exact ExecStart lines are started, with their settings and as their user. It shares
+the network of this machine, so the ports of nginx, PostgreSQL, Redis and the site must be free.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -20,6 +21,7 @@ from tests.servers.site import until
 
 MIRROR, RELEASE = "http://deb.debian.org/debian", "bookworm"
 PORTS = (80, 443, 5432, 6379, 18789)
+PASSED = re.compile(r"PIP_|.*_proxy$", re.IGNORECASE)
 AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 # What systemd does before it executes a unit's line: settings, folder, user, and for the site descriptor 3.
 BEGIN = """
@@ -85,14 +87,16 @@ class BareMachine:
     def _first(self) -> int:
         """Its process 1, once that is inside."""
         assert self._init
-        found = [pid for pid in descendants(self._init.pid) if os.readlink(f"/proc/{pid}/root") == str(self.root)]
+        found = [pid for pid in descendants(self._init.pid) if Path(f"/proc/{pid}/root").readlink() == self.root]
         return found[0] if found else 0
 
     def run(self, line: str, **env: str) -> str:
         """By root, with a bash of its own; returns what it said. Raises Failed."""
         inside = ["nsenter", "--target", str(self._pid), "--mount", "--pid", "chroot", str(self.root)]
         given = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", **env}
-        passed = {name: value for name, value in os.environ.items() if name.startswith("PIP_") or "proxy" in name.lower()}
+        passed = {
+            name: value for name, value in os.environ.items() if name.startswith("PIP_") or "proxy" in name.lower()
+        }
         command = [*inside, "bash", "-c", line]
         done = subprocess.run(
             command, env=passed | given, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
