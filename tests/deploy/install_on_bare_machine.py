@@ -1,4 +1,4 @@
-"""install.sh on a bare Debian, step by step, by root: ``python -m tests.deploy.install_on_bare_machine [--report FILE]``.
+"""install.sh on a bare Debian, step by step: ``python -m tests.deploy.install_on_bare_machine [--report FILE]``.
 
 Needs debootstrap, a package mirror and a package index. Made for people: raw output, and seconds for each step. It ends
 with 1 where something is not as the documents promise.
