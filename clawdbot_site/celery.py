@@ -51,7 +51,7 @@ class SiteCelery(Celery):
 
     @cached_property
     def Beat(self) -> Any:
-        return self._program("scheduler", "celery.apps.beat:Beat")
+        return self._program("scheduler", "clawdbot_site.scheduler:Beat")
 
     def _program(self, what: str, path: str) -> Any:
         if str(self.conf.broker_url).startswith("memory:"):

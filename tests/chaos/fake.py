@@ -1,4 +1,4 @@
-"""The fake platforms on a socket, in a process of their own: ``python -m tests.chaos.fake <record>`` prints its port.
+"""The fake platforms on a socket, in a process of their own: ``python -m tests.chaos.fake <record> <gateway>``.
 
 What becomes visible is appended to the record, a JSON object a line, before the answer leaves: a caller that is killed
 in between does not know what the person sees.
@@ -21,9 +21,9 @@ SLOWEST_S = 0.03
 
 
 class Platforms:
-    def __init__(self, record: IO[str]) -> None:
+    def __init__(self, record: IO[str], gateway: str) -> None:
         self._record = record
-        self._feishu, self._dingtalk = Feishu(self._seen), DingTalk(self._seen)
+        self._feishu, self._dingtalk = Feishu(self._seen), DingTalk(self._seen, gateway)
 
     def _seen(self, chat: str, item: str, text: str, is_done: bool) -> None:
         line = {"at": time.monotonic(), "chat": chat, "item": item, "text": text, "done": is_done}
@@ -59,12 +59,12 @@ class Platforms:
             writer.close()  # the caller left, or was killed
 
 
-async def main(record: Path) -> None:
+async def main(record: Path, gateway: str) -> None:
     with record.open("a", encoding="utf-8") as file:
-        server = await asyncio.start_server(Platforms(file).serve, "127.0.0.1", 0, backlog=512)
+        server = await asyncio.start_server(Platforms(file, gateway).serve, "127.0.0.1", 0, backlog=512)
         print(server.sockets[0].getsockname()[1], flush=True)
         await asyncio.to_thread(os.read, 0, 1)  # its end is the conductor's
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1])))
+    asyncio.run(main(Path(sys.argv[1]), sys.argv[2]))

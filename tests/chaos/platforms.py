@@ -145,8 +145,9 @@ def _ok(**data: str) -> Answer:
 class DingTalk:
     TOKEN = "chaos-token"
 
-    def __init__(self, record: Record) -> None:
-        self._record = record
+    def __init__(self, record: Record, gateway: str = "") -> None:
+        """``gateway``: the WebSocket that whoever opens a long connection is sent to."""
+        self._record, self._gateway = record, gateway
         self._cards: dict[str, Card] = {}
         self._guids: set[tuple[str, str]] = set()
         self._messages = 0
@@ -159,6 +160,8 @@ class DingTalk:
             return 200, {"errcode": 0, "errmsg": "ok"}
         if name == "/v1.0/oauth2/accessToken":
             return 200, {"accessToken": self.TOKEN, "expireIn": 7200}
+        if name == "/v1.0/gateway/connections/open":
+            return 200, {"endpoint": self._gateway, "ticket": "chaos"}
         if token != self.TOKEN:
             raise dingtalk_refusal("InvalidAuthentication")
         match name:

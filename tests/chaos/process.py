@@ -64,10 +64,12 @@ def setup() -> None:
     if os.environ.get("CHAOS_WITHOUT") == "constraint":
         with connection.cursor() as cursor:
             cursor.execute("DROP INDEX one_row_per_message")
+    if os.environ["CHAOS_GATEWAY"]:
+        _endpoint("dingtalk-stream", "text", mode="stream")
     print(json.dumps({kind: _endpoint(kind, mode) for kind, mode in KINDS.items()}))
 
 
-def _endpoint(kind: str, reply_mode: str) -> str:
+def _endpoint(kind: str, reply_mode: str, mode: str = "webhook") -> str:
     from bots.models import Bot, Endpoint
     from inference.models import LanguageModel
     from integrations.models import PlatformCredential
@@ -88,7 +90,7 @@ def _endpoint(kind: str, reply_mode: str) -> str:
         base_url=os.environ["CHAOS_PLATFORM"],
         card_template_id="template" if kind == "dingtalk-card" else "",
     )
-    return Endpoint.objects.create(bot=bot, credential=credential).key
+    return Endpoint.objects.create(bot=bot, credential=credential, mode=mode).key
 
 
 def main() -> None:

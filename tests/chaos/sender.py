@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from integrations.dingtalk.crypto import callback_signature
 from integrations.feishu.crypto import encrypt, event_signature
@@ -86,10 +87,16 @@ class Platform:
         return {"schema": "2.0", "header": header, "event": {"sender": sender, "message": said}}
 
     def _dingtalk(self, message: Message) -> tuple[dict[str, str], bytes]:
+        body = self.dingtalk_message(message, message.kind)
+        timestamp_ms = str(body["createAt"])
+        signature = callback_signature(timestamp_ms, self._secret)
+        return {"timestamp": timestamp_ms, "sign": signature}, json.dumps(body).encode()
+
+    def dingtalk_message(self, message: Message, robot: str) -> dict[str, Any]:
         """Every second chat has no session address any more, so its answers go by the robot's API."""
         now_ms = int(time.time() * 1000)
         is_session_alive = int(message.chat[1:]) // len(KINDS) % 2 == 0
-        body = {
+        return {
             "conversationId": f"cid_{message.chat}",
             "conversationType": "1",
             "chatbotCorpId": "corp",
@@ -99,16 +106,16 @@ class Platform:
             "createAt": now_ms,
             "sessionWebhook": f"{self._base_url}/robot/sendBySession?session={message.chat}",
             "sessionWebhookExpiredTime": now_ms + 5_400_000 if is_session_alive else now_ms - 1,
-            "robotCode": message.kind,
+            "robotCode": robot,
             "msgtype": "text",
             "text": {"content": message.text},
         }
-        signature = callback_signature(str(now_ms), self._secret)
-        return {"timestamp": str(now_ms), "sign": signature}, json.dumps(body).encode()
 
 
 class Sender:
     """``allowed`` says how many messages may have been begun by now: the pace, and that kills never fall behind."""
+
+    timeout_s = TIMEOUT_S
 
     def __init__(
         self, platform: Platform, port: int, messages: int, conversations: int, chance: random.Random, repeats: float
@@ -116,6 +123,7 @@ class Sender:
         self._platform, self._port, self._chance, self._repeats = platform, port, chance, repeats
         self.messages = [_message(number, conversations) for number in range(messages)]
         self.begun = self.repeated = self.repeated_after_restart = 0
+        self.refusals: list[str] = []  # of each callback that got no 200: what it got
         self._turns: queue.SimpleQueue[tuple[Message, ...]] = queue.SimpleQueue()
         for chat in range(min(conversations, messages)):
             self._turns.put(tuple(self.messages[chat::conversations]))
@@ -136,7 +144,7 @@ class Sender:
     def stop(self) -> None:
         self._is_stopped.set()
         for thread in self._threads:
-            thread.join(TIMEOUT_S + 2)
+            thread.join(self.timeout_s + 2)
 
     def repeat_after_restart(self, count: int) -> None:
         """Deliver some messages again that a forerunner of the present process took."""
@@ -148,7 +156,7 @@ class Sender:
 
     def _run(self, allowed: Callable[[], float]) -> None:
         """Take a chat, send its next message, put the chat back: so no chat sends two at once."""
-        line = http.client.HTTPConnection("127.0.0.1", self._port, timeout=TIMEOUT_S)
+        line = http.client.HTTPConnection("127.0.0.1", self._port, timeout=self.timeout_s)
         while not self._is_stopped.is_set():
             try:
                 message, *later = self._turns.get(timeout=0.1)
@@ -191,9 +199,12 @@ class Sender:
             line.request("POST", callback.path, callback.body, callback.headers)
             answer = line.getresponse()
             answer.read()
-        except (OSError, http.client.HTTPException):
+        except (OSError, http.client.HTTPException) as error:
             line.close()
+            self.refusals.append(f"{message.tag}: {error!r}")
             return False
+        if answer.status != 200:
+            self.refusals.append(f"{message.tag}: {answer.status}")
         return answer.status == 200
 
 

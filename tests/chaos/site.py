@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
 import httpx
 import psycopg
@@ -24,10 +24,12 @@ INHERITED = ("PATH", "HOME", "LANG")
 
 
 class ChaosSite:
-    """``without`` names the safeguard that is switched off, or none."""
+    """``without`` names the safeguard that is switched off, ``gateway`` the WebSocket of a long connection; or none."""
 
-    def __init__(self, folder: Path, without: str = "") -> None:
-        self.folder, self._without = folder, without
+    root = ROOT  # the tree whose code runs
+
+    def __init__(self, folder: Path, without: str = "", gateway: str = "") -> None:
+        self.folder, self._without, self._gateway = folder, without, gateway
         self.port, self.secret = free_port(), secrets.token_urlsafe(24)
         self.servers: dict[str, Server] = {}
         self._stack = ExitStack()
@@ -47,18 +49,21 @@ class ChaosSite:
         log = stack.enter_context((self.folder / "site.log").open("ab"))
         postgres, redis = PostgreSQL(self.folder / "postgres", log), Redis(self.folder, log)
         self._database = postgres.url
-        self.platform_url = stack.enter_context(_fake_platforms(self.folder))
+        self.platform_url = stack.enter_context(_fake_platforms(self.folder, self._gateway))
         env = self._env(redis.url)
         for name, server in (("postgres", postgres), ("redis", redis)):
             stack.callback(server.kill)
             server.start()
             self.servers[name] = server
+        self._begin(stack, env, log)
+
+    def _begin(self, stack: ExitStack, env: dict[str, str], log: IO[bytes]) -> None:
         self.crew = Crew(env, log)
         stack.callback(self.crew.close)
         self.crew.load()
         self.keys = self._set_up(env)
         self.crew.start()
-        until(self._is_ready, f"the site does not start, see {self.folder}/site.log", 60)
+        until(self.is_ready, f"the site does not start, see {self.folder}/site.log", 60)
         self.crew.supervise()
 
     def _env(self, redis_url: str) -> dict[str, str]:
@@ -79,16 +84,17 @@ class ChaosSite:
             "CHAOS_PLATFORM": self.platform_url,
             "CHAOS_SECRET": self.secret,
             "CHAOS_WITHOUT": self._without,
+            "CHAOS_GATEWAY": self._gateway,
         }
 
     def _set_up(self, env: dict[str, str]) -> dict[str, str]:
         command = [sys.executable, "-m", "tests.chaos.process", "setup"]
-        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(command, cwd=self.root, env=env, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         keys: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
         return keys
 
-    def _is_ready(self) -> bool:
+    def is_ready(self) -> bool:
         try:
             return httpx.get(f"http://127.0.0.1:{self.port}/readyz", trust_env=False).status_code == 200
         except httpx.TransportError:
@@ -136,8 +142,8 @@ def tag_of(external_id: str) -> str:
 
 
 @contextmanager
-def _fake_platforms(folder: Path) -> Iterator[str]:
-    command = [sys.executable, "-m", "tests.chaos.fake", str(folder / "seen.jsonl")]
+def _fake_platforms(folder: Path, gateway: str) -> Iterator[str]:
+    command = [sys.executable, "-m", "tests.chaos.fake", str(folder / "seen.jsonl"), gateway]
     with (folder / "platforms.log").open("ab") as log:
         process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
         assert process.stdin

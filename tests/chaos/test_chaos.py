@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from scripts import servers
 from tests.chaos import failpoints
 from tests.chaos.conductor import Conductor, Options, Outcome
 from tests.chaos.site import ChaosSite
@@ -39,18 +35,6 @@ PROOFS = {
     ),
     "sweeper": (Options(messages=60, conversations=60, kills=4, matrix=(("worker", "in-model"),)), {"lost"}),
 }
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """Not pytest's own: PostgreSQL runs as another user, which may not enter that one."""
-    for name in ("postgres", "redis-server"):
-        if servers.program(name) is None:
-            assert not os.environ.get("CI"), f"{name} is missing in CI: run the tests by `make test`."
-            pytest.skip(f"{name} is not installed: run the tests by `make test`.")
-    with tempfile.TemporaryDirectory(prefix="clawdbot-chaos-") as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
 
 
 def run(options: Options, folder: Path) -> Outcome:

@@ -13,12 +13,15 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 
+import psycopg
 import pytest
 
 from tests.servers.model_service import ModelService, Script
 from tests.servers.site import ROOT, Site, until
+
+from .conftest import production_env
 
 REQUESTS = 20
 
@@ -115,6 +118,30 @@ def test_doctor_finds_the_running_site_whole(site: HandedOver) -> None:
     assert "The workers are part of the site, which runs." in shown
     assert "The scheduler works." in shown
     assert "remote: It answers." in shown
+
+
+@pytest.mark.long
+def test_a_scheduler_that_is_told_to_end_within_a_statement_ends(own_redis: str, tmp_path: Path) -> None:
+    site = Site(tmp_path / "data", **production_env(own_redis))
+    site.data_dir.mkdir()
+    site.manage("migrate")
+    try:
+        site.spawn("-m", "celery", "-A", "clawdbot_site", "beat", "--pidfile=")
+        with psycopg.connect(site.env["DATABASE_URL"], autocommit=True) as connection:
+            until(lambda: _count(connection, "FROM django_celery_beat_periodictask"), "it knows no schedule")
+            time.sleep(3)  # it has run some of it, and means to note that
+            with connection.transaction():
+                connection.execute("LOCK TABLE django_celery_beat_periodictasks")
+                until(lambda: _count(connection, "FROM pg_locks WHERE NOT granted"), "it does not look again")
+                site.processes[0].terminate()
+                time.sleep(0.5)
+        assert site.processes[0].wait(10) == 0
+    finally:
+        site.close()
+
+
+def _count(connection: psycopg.Connection, rows: LiteralString) -> int:
+    return int(connection.execute("SELECT count(*) " + rows).fetchall()[0][0])
 
 
 def test_a_descriptor_that_is_no_socket_is_said_in_one_sentence(tmp_path: Path) -> None:
