@@ -26,8 +26,8 @@ from bench import machine
 from bench.figures import middle
 from bench.processes import ROOT
 from bench.tables import table
-from integrations.base import Credentials, IncomingMessage, WebhookRequest
 from integrations.feishu import crypto, events, opening
+from integrations.values import Credentials, IncomingMessage, WebhookRequest
 
 NAME: Final = "feishu-events"
 SDK: Final = "lark-oapi==1.7.5"

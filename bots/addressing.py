@@ -7,8 +7,8 @@ from typing import Final
 
 from bots import places
 from bots.models import Message
-from integrations.base import Credentials, ReplyTarget
 from integrations.errors import PlatformError
+from integrations.values import Credentials, ReplyTarget
 
 TARGET_FIELDS: Final = {field.name for field in fields(ReplyTarget)}  # what a newer version stored besides is left
 NO_CREDENTIALS: Final = Credentials(id="", platform="web", app_id="", api_url="")

@@ -14,7 +14,7 @@ from django.utils.crypto import constant_time_compare
 from django.utils.translation import gettext as _
 
 from clawdbot_site.security.key_ring import lookup_hash
-from integrations.base import Button, Buttons
+from integrations.values import Button, Buttons
 
 Name = Literal["stop", "up", "down"]
 NAMES: Final = ("stop", "up", "down")

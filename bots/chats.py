@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from bots import places, pushes
 from bots.models import Bot, Chat, Conversation, Endpoint
-from integrations.base import BotAdded, BotRemoved, ChatOpened
+from integrations.values import BotAdded, BotRemoved, ChatOpened
 
 MOST_FOUND = 1_000
 

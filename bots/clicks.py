@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from bots import buttons, turns
 from bots.models import DeliveryStep, Endpoint, Feedback, Message
 from bots.models.conversation import MessageQuerySet
-from integrations.base import CardAction, Reaction, Toast, Vote
+from integrations.values import CardAction, Reaction, Toast, Vote
 
 
 def press(endpoint: Endpoint, action: CardAction) -> Toast:

@@ -23,9 +23,10 @@ from bots.journal import DatabaseJournal
 from bots.models import Bot, DeliveryStep, Endpoint, Message
 from bots.spare_threads import SpareThreads
 from bots.writing import write
-from integrations.base import NO_BUTTONS, SIGN_STEPS, ReplyStream
+from integrations.base import SIGN_STEPS, ReplyStream
 from integrations.errors import OutcomeUnknown, PlatformError
 from integrations.registry import adapter_for
+from integrations.values import NO_BUTTONS
 from integrations.web import live
 from monitoring import metrics, tracing
 

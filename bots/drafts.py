@@ -9,8 +9,8 @@ from uuid import UUID
 
 from bots.commands import argument_of, command_in
 from bots.models import Bot, Endpoint
-from integrations.base import IncomingMessage
 from integrations.mentions import resolve
+from integrations.values import IncomingMessage
 from monitoring.ids import uuid7
 
 ConversationKey = tuple[UUID, str, str]  # bot, source, scope

@@ -17,9 +17,9 @@ from bots.addressing import credentials_of
 from bots.documents import apart
 from bots.models import Message, MessageFile
 from bots.text import storable
-from integrations.base import Attachment
 from integrations.errors import PlatformError, TooLarge
 from integrations.registry import adapter_for
+from integrations.values import Attachment
 
 logger = logging.getLogger(__name__)
 Kind = MessageFile.Kind

@@ -19,8 +19,8 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from bots.models import Endpoint, LongConnection
-from integrations.base import Credentials
 from integrations.listening import State
+from integrations.values import Credentials
 
 HOLDER = f"{socket.gethostname()[:30]}:{os.getpid()}:{uuid4().hex[:16]}"  # this process
 LAPSE_S = 10.0

@@ -17,7 +17,10 @@ from bots import chats, clicks, drafts, menus, places, recalls, turns
 from bots.drafts import Draft
 from bots.models import Endpoint, Message
 from integrations import quota_meter
-from integrations.base import (
+from integrations.errors import AuthenticationError
+from integrations.models import PlatformCredential
+from integrations.registry import adapter_for
+from integrations.values import (
     BotAdded,
     BotRemoved,
     CardAction,
@@ -30,9 +33,6 @@ from integrations.base import (
     Reaction,
     Recalled,
 )
-from integrations.errors import AuthenticationError
-from integrations.models import PlatformCredential
-from integrations.registry import adapter_for
 
 logger = logging.getLogger(__name__)
 FLUSH_S = 2.0

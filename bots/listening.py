@@ -24,10 +24,10 @@ from bots.errors import NotStored
 from bots.holding import Claim, Status, Wanted
 from bots.models import Endpoint
 from clawdbot_site.security.encryption import DecryptionError
-from integrations.base import Inbound
 from integrations.errors import AuthenticationError, NotTaken, PlatformError
 from integrations.listening import State
 from integrations.registry import adapter_for
+from integrations.values import Inbound
 from monitoring import audit
 
 logger = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from bots import drafts
 from bots.commands import menu_command
 from bots.drafts import Draft
 from bots.models import Conversation, Endpoint
-from integrations.base import IncomingMessage, MenuClicked, ReplyTarget
+from integrations.values import IncomingMessage, MenuClicked, ReplyTarget
 
 
 def draft(endpoint: Endpoint, click: MenuClicked) -> Draft | None:

@@ -20,8 +20,8 @@ from bots.models import Bot, Conversation, Endpoint, WordList
 from bots.models.bot import EndpointQuerySet
 from bots.words import known
 from inference.models import LanguageModel
-from integrations.base import Credentials
 from integrations.models import PlatformCredential
+from integrations.values import Credentials
 
 REMEMBERED_S: Final = 1.0
 MOST: Final = 10_000

@@ -22,9 +22,9 @@ from bots.journal import DatabaseJournal, held
 from bots.models import Conversation, Endpoint, Message
 from bots.models.conversation import MessageQuerySet
 from bots.text import storable
-from integrations.base import ReplyTarget
 from integrations.errors import PlatformError
 from integrations.registry import adapter_for
+from integrations.values import ReplyTarget
 from monitoring import audit, tracing
 
 logger = logging.getLogger(__name__)

@@ -12,9 +12,9 @@ from typing import Any
 from bots.addressing import credentials_of, target_of
 from bots.models import Conversation, DeliveryStep, Message
 from bots.text import storable
-from integrations.base import Quoted
 from integrations.errors import PlatformError
 from integrations.registry import adapter_for
+from integrations.values import Quoted
 
 logger = logging.getLogger(__name__)
 MOST_CHARS = 20_000

@@ -19,10 +19,10 @@ from bots.models.conversation import MessageQuerySet
 from bots.sentences import say
 from bots.writing import write
 from inference.errors import QueueFull
-from integrations.base import Mention
 from integrations.errors import PlatformError
 from integrations.mentions import resolve
 from integrations.registry import adapter_for
+from integrations.values import Mention
 from monitoring import tracing
 
 logger = logging.getLogger(__name__)

@@ -26,10 +26,11 @@ from bots.models import Endpoint
 from bots.places import Place
 from clawdbot_site.security import gate, suspects
 from integrations import secret_change
-from integrations.base import Adapter, Challenge, Credentials, Inbound, WebhookRequest
+from integrations.base import Adapter
 from integrations.errors import AuthenticationError, PayloadError
 from integrations.models import Platform
 from integrations.registry import adapter_for
+from integrations.values import Challenge, Credentials, Inbound, WebhookRequest
 from monitoring import audit, metrics
 from monitoring.context import Receive, Send, current
 

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
-from integrations.base import Inbound
+from integrations.values import Inbound
 
 State = Literal["connecting", "connected", "waiting", "refused"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from integrations.base import Mention
+from integrations.values import Mention
 
 
 def resolve(text: str, mentions: Sequence[Mention], own_id: str) -> tuple[str, bool]:

@@ -13,8 +13,8 @@ from django.utils.translation import gettext_lazy as _
 
 from clawdbot_site.security.fields import EncryptedTextField
 from clawdbot_site.security.models.dated import DatedSecrets
-from integrations.base import Credentials
 from integrations.robots import RobotAddress
+from integrations.values import Credentials
 from monitoring.ids import uuid7
 
 OF_EVENTS = _("Of the event settings. DingTalk: only if events are to come over HTTP.")

@@ -21,10 +21,10 @@ from django.db import connection
 from django.db.models import F, QuerySet
 from django.utils import timezone
 
-from integrations.base import Ignored, Inbound
 from integrations.metering import Quota
 from integrations.models import PlatformCredential, QuotaUsage
 from integrations.quota import QUOTAS, month_of, review, states
+from integrations.values import Ignored, Inbound
 
 logger = logging.getLogger(__name__)
 

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from integrations import pacing, standing
-from integrations.base import Credentials
 from integrations.breaker import Breaker, breaker_of
 from integrations.errors import PlatformError
 from integrations.metering import Quota, QuotaMeter
 from integrations.pacing import Bucket
+from integrations.values import Credentials
 from monitoring import metrics
 
 SHORTEST_RETRY_S = 1.0

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-# The data need not outlive the machine: the tests on PostgreSQL take half the time. A killed server still loses nothing.
+# Data that need not outlive the machine: tests on PostgreSQL take half the time. A killed server still loses nothing.
 FORGETFUL = ("-c", "fsync=off", "-c", "full_page_writes=off")
 PACKAGES = {
     "redis-server": "redis-server",

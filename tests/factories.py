@@ -8,8 +8,8 @@ from typing import Any
 from bots import drafts
 from bots.models import Bot, Conversation, Endpoint, Message
 from inference.models import LanguageModel
-from integrations.base import IncomingMessage, Quoted, ReplyTarget
 from integrations.models import GroupRobot, PlatformCredential
+from integrations.values import IncomingMessage, Quoted, ReplyTarget
 
 _number = itertools.count(1)
 

@@ -18,8 +18,8 @@ application = get_asgi_application()
 from bots import doorbell, drafts
 from bots.models import Conversation, Endpoint, Message
 from clawdbot_site import celery
-from integrations.base import IncomingMessage, WebhookRequest
 from integrations.registry import adapter_for
+from integrations.values import IncomingMessage, WebhookRequest
 
 celery.app.set_default()
 

@@ -10,24 +10,7 @@ from typing import Any, ClassVar
 import httpx
 from django.utils.translation import gettext as _
 
-from integrations.base import (
-    NO_BUTTONS,
-    Adapter,
-    Attachment,
-    Buttons,
-    CardAction,
-    Challenge,
-    Credentials,
-    Fetched,
-    Ignored,
-    Inbound,
-    Journal,
-    ReplyStream,
-    ReplyTarget,
-    Toast,
-    TokenStore,
-    WebhookRequest,
-)
+from integrations.base import Adapter, Journal, ReplyStream, TokenStore
 from integrations.checking import NO_WAY_IN, Finding, WayIn
 from integrations.dingtalk import cards, check, events, keys, media, opening
 from integrations.dingtalk.card_reply import CardReply
@@ -36,6 +19,20 @@ from integrations.dingtalk.reply import PlainReply
 from integrations.dingtalk.stream import DingTalkStream
 from integrations.listening import LongConnection
 from integrations.metering import QuotaMeter, Unmetered, streaming_pause_s
+from integrations.values import (
+    NO_BUTTONS,
+    Attachment,
+    Buttons,
+    CardAction,
+    Challenge,
+    Credentials,
+    Fetched,
+    Ignored,
+    Inbound,
+    ReplyTarget,
+    Toast,
+    WebhookRequest,
+)
 
 
 class DingTalkAdapter(Adapter):

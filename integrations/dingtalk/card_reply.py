@@ -10,7 +10,7 @@ import time
 import uuid
 from contextlib import suppress
 
-from integrations.base import Credentials, Journal, ReplyStream, ReplyTarget, Step
+from integrations.base import Journal, ReplyStream, Step
 from integrations.dingtalk import cards, limits
 from integrations.dingtalk.client import DingTalkClient
 from integrations.dingtalk.refusals import NO_SUCH_CARD, Refused
@@ -18,6 +18,7 @@ from integrations.dingtalk.reply import PlainReply
 from integrations.errors import OutcomeUnknown, PlatformError
 from integrations.pacing import LONGEST_WAIT_S
 from integrations.traffic import HeldBack
+from integrations.values import Credentials, ReplyTarget
 
 MIN_GROWTH_CHARS = 20
 MIN_PAUSE_S = 0.9  # a hair below ``interval_s``, so that a punctual caller is not skipped

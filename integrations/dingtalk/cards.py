@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from integrations.base import Credentials, ReplyTarget, Toast
 from integrations.dingtalk.markdown import clean, literal, plain_text, preview
 from integrations.dingtalk.opening import robot_code
 from integrations.dingtalk.splitting import CARD, MAX_PARTS, cut, split
+from integrations.values import Credentials, ReplyTarget, Toast
 
 Json = dict[str, Any]
 

@@ -16,13 +16,13 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from clawdbot_site.security.outbound import OutboundRefused
-from integrations.base import Credentials
 from integrations.checking import Finding
 from integrations.dingtalk.client import DingTalkClient
 from integrations.dingtalk.refusals import UNREACHABLE, Refused
 from integrations.errors import PlatformError
 from integrations.metering import QuotaMeter
 from integrations.probing import PATIENCE_S, OwnTokens, hurried
+from integrations.values import Credentials
 
 CONSOLE: Final = "https://open-dev.dingtalk.com/"
 

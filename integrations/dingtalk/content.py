@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from integrations.base import Attachment, Quoted
 from integrations.dingtalk.payload import Json, as_name, as_object, as_text
+from integrations.values import Attachment, Quoted
 
 
 @dataclass(frozen=True, slots=True)

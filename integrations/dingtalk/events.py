@@ -8,7 +8,10 @@ from __future__ import annotations
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
-from integrations.base import (
+from integrations.dingtalk import content
+from integrations.dingtalk.opening import PressedButton, SealedEvent, error_code
+from integrations.dingtalk.payload import Json, as_id, as_name, as_object, as_text, epoch_s, missing
+from integrations.values import (
     BotAdded,
     BotRemoved,
     CardAction,
@@ -19,9 +22,6 @@ from integrations.base import (
     IncomingMessage,
     ReplyTarget,
 )
-from integrations.dingtalk import content
-from integrations.dingtalk.opening import PressedButton, SealedEvent, error_code
-from integrations.dingtalk.payload import Json, as_id, as_name, as_object, as_text, epoch_s, missing
 
 MAX_URL_CHARS = 2_000
 MAX_NAME_CHARS = 60

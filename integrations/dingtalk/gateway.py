@@ -11,10 +11,10 @@ from urllib.parse import quote
 import httpx
 
 from clawdbot_site.security.outbound import OutboundRefused
-from integrations.base import Credentials
 from integrations.dingtalk.frames import BOT_TOPIC, CARD_TOPIC
 from integrations.dingtalk.refusals import UNREACHABLE, Refused, answer_code, refusal
 from integrations.metering import metered
+from integrations.values import Credentials
 
 TIMEOUT = httpx.Timeout(10.0, connect=3.0)
 SUBSCRIPTIONS: Final = (

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from integrations.base import Credentials
 from integrations.dingtalk.refusals import Refused
 from integrations.errors import PlatformError
 from integrations.pacing import Bucket, Limit
 from integrations.traffic import Call, Verdict
+from integrations.values import Credentials
 
 SESSION, TO_USER, TO_GROUP = "session", "batchSend", "send"  # the labels in the metrics
 CREATE, STREAM = "createAndDeliver", "streaming"

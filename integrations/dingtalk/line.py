@@ -13,7 +13,6 @@ from typing import Literal
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from integrations.base import Credentials, Inbound
 from integrations.dingtalk import frames
 from integrations.dingtalk.events import parse_card_action, parse_event, parse_message
 from integrations.dingtalk.frames import BOT_TOPIC, CARD_TOPIC, Frame
@@ -21,6 +20,7 @@ from integrations.dingtalk.opening import check_addressee, check_company
 from integrations.dingtalk.payload import Json, strict_object
 from integrations.errors import AuthenticationError, NotTaken, PayloadError
 from integrations.listening import Deliver, Report
+from integrations.values import Credentials, Inbound
 
 logger = logging.getLogger(__name__)
 MOST_AT_ONCE = 100  # what comes beyond waits in the socket

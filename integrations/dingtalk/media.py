@@ -12,10 +12,10 @@ from typing import Final
 import httpx
 
 from clawdbot_site.security.outbound import OutboundRefused
-from integrations.base import Attachment, Fetched
 from integrations.dingtalk.client import DingTalkClient
 from integrations.errors import PlatformError, TooLarge
 from integrations.metering import metered
+from integrations.values import Attachment, Fetched
 
 TIMEOUT: Final = httpx.Timeout(20.0, connect=3.0)
 TOTAL_S: Final = 60.0

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-from integrations.base import Challenge, Credentials, WebhookRequest
 from integrations.dingtalk.crypto import (
     EventKeys,
     card_secret,
@@ -18,6 +17,7 @@ from integrations.dingtalk.crypto import (
 )
 from integrations.dingtalk.payload import Json, as_text, strict_object
 from integrations.errors import AuthenticationError
+from integrations.values import Challenge, Credentials, WebhookRequest
 
 SIGNED: Final = frozenset({"sign", "x-ddpaas-signature"})
 CHECK_URL: Final = "check_url"

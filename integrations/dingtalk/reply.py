@@ -9,13 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from integrations.base import Credentials, Journal, ReplyStream, ReplyTarget, Step
+from integrations.base import Journal, ReplyStream, Step
 from integrations.dingtalk import cards, limits
 from integrations.dingtalk.client import DingTalkClient
 from integrations.dingtalk.events import session_url
 from integrations.dingtalk.refusals import Refused
 from integrations.errors import OutcomeUnknown, PlatformError
 from integrations.traffic import Stopped
+from integrations.values import Credentials, ReplyTarget
 
 WEBHOOK_MARGIN_S = 300.0
 

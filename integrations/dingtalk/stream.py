@@ -13,12 +13,12 @@ import httpx
 from channels.db import DatabaseSyncToAsync
 from websockets.asyncio.client import ClientConnection
 
-from integrations.base import Credentials
 from integrations.dingtalk.gateway import open_gateway
 from integrations.dingtalk.line import Line
 from integrations.errors import PlatformError
 from integrations.listening import Deliver, LongConnection, Pauses, Report
 from integrations.sockets import dial
+from integrations.values import Credentials
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import httpx
 
-from integrations.base import Credentials, TokenStore
+from integrations.base import TokenStore
 from integrations.dingtalk import limits
 from integrations.dingtalk.refusals import (
     TOKEN_CODES,
@@ -26,6 +26,7 @@ from integrations.errors import OutcomeUnknown
 from integrations.metering import QuotaMeter, Unmetered, metered
 from integrations.pacing import LONGEST_WAIT_S
 from integrations.traffic import Traffic
+from integrations.values import Credentials
 from monitoring import tracing
 
 Json = Mapping[str, Any]

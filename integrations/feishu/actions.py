@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from integrations.base import Button, Buttons, CardAction, Ignored, Inbound, Toast
 from integrations.feishu.fields import Json, object_of, required, text_of
+from integrations.values import Button, Buttons, CardAction, Ignored, Inbound, Toast
 
 EVENT: Final = "card.action.trigger"
 ELEMENT_ID: Final = "actions"

@@ -10,25 +10,7 @@ from typing import Any, ClassVar
 
 import httpx
 
-from integrations.base import (
-    NO_BUTTONS,
-    Adapter,
-    Attachment,
-    Buttons,
-    CardAction,
-    Challenge,
-    Credentials,
-    Fetched,
-    Ignored,
-    Inbound,
-    Journal,
-    Quoted,
-    ReplyStream,
-    ReplyTarget,
-    Toast,
-    TokenStore,
-    WebhookRequest,
-)
+from integrations.base import Adapter, Journal, ReplyStream, TokenStore
 from integrations.checking import NO_WAY_IN, Finding, WayIn
 from integrations.errors import PlatformError
 from integrations.feishu import actions, cards, check, events, opening, quoting
@@ -41,6 +23,21 @@ from integrations.feishu.reply import TextReply
 from integrations.feishu.stream import FeishuStream
 from integrations.listening import LongConnection
 from integrations.metering import QuotaMeter, Unmetered, streaming_pause_s
+from integrations.values import (
+    NO_BUTTONS,
+    Attachment,
+    Buttons,
+    CardAction,
+    Challenge,
+    Credentials,
+    Fetched,
+    Ignored,
+    Inbound,
+    Quoted,
+    ReplyTarget,
+    Toast,
+    WebhookRequest,
+)
 
 
 class FeishuAdapter(Adapter):

@@ -15,13 +15,14 @@ from urllib.parse import quote
 
 import httpx
 
-from integrations.base import Credentials, Fetched, TokenStore
+from integrations.base import TokenStore
 from integrations.errors import TooLarge
 from integrations.feishu import limits, refusals
 from integrations.feishu.refusals import FeishuError
 from integrations.metering import QuotaMeter, Unmetered, metered
 from integrations.pacing import LONGEST_WAIT_S
 from integrations.traffic import Traffic
+from integrations.values import Credentials, Fetched
 from monitoring import tracing
 
 TIMEOUT: Final = httpx.Timeout(10.0, connect=3.0)

@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, ClassVar, Final
 
-from integrations.base import NO_BUTTONS, Buttons, ReplyStream
+from integrations.base import ReplyStream
 from integrations.errors import PlatformError
 from integrations.feishu import actions, cards, refusals
 from integrations.feishu.cards import Part
@@ -21,6 +21,7 @@ from integrations.feishu.refusals import FeishuError
 from integrations.feishu.reply import Typing
 from integrations.pacing import LONGEST_WAIT_S
 from integrations.traffic import HeldBack
+from integrations.values import NO_BUTTONS, Buttons
 
 logger = logging.getLogger(__name__)
 

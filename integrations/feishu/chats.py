@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from integrations.base import BotAdded, BotRemoved, ChatOpened, Ignored, Inbound, MenuClicked, Reaction, Vote
 from integrations.feishu.fields import Json, object_of, required, seconds, text_of
+from integrations.values import BotAdded, BotRemoved, ChatOpened, Ignored, Inbound, MenuClicked, Reaction, Vote
 
 _VOTES: Final[Mapping[str, Vote]] = {"thumbsup": "up", "thumbsdown": "down"}
 

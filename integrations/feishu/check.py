@@ -16,7 +16,6 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from clawdbot_site.security.outbound import OutboundRefused
-from integrations.base import Credentials
 from integrations.checking import Finding, Level, WayIn
 from integrations.errors import PlatformError
 from integrations.feishu import console
@@ -27,6 +26,7 @@ from integrations.feishu.refusals import FeishuError
 from integrations.metering import QuotaMeter
 from integrations.probing import PATIENCE_S, OwnTokens, hurried
 from integrations.traffic import HeldBack
+from integrations.values import Credentials
 
 CONSOLES: Final = ("https://open.feishu.cn", "https://open.larksuite.com")
 ENABLED: Final = 2  # activate_status

@@ -12,10 +12,10 @@ from typing import Any, Final, Literal
 
 from django.utils.translation import gettext as _
 
-from integrations.base import Attachment
 from integrations.errors import PayloadError
 from integrations.feishu.fields import Json, list_of, object_of, text_of
 from integrations.feishu.opening import json_object
+from integrations.values import Attachment
 
 FORWARD: Final = "merge_forward"
 MANY_ELEMENTS: Final = 2_000

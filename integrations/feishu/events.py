@@ -10,10 +10,10 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from integrations.base import Credentials, Ignored, Inbound, IncomingMessage, Mention, Quoted, Recalled, ReplyTarget
 from integrations.feishu import actions, chats, content, legacy
 from integrations.feishu.fields import Json, list_of, object_of, required, seconds, text_of
 from integrations.feishu.opening import header
+from integrations.values import Credentials, Ignored, Inbound, IncomingMessage, Mention, Quoted, Recalled, ReplyTarget
 
 ALL_TOKEN, ALL_ID, ALL_NAME = "@_all", "all", "所有人"
 _ALL = re.compile(r"@_all(?![A-Za-z0-9_])")

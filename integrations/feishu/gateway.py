@@ -14,10 +14,10 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 
 from clawdbot_site.security.outbound import OutboundRefused
-from integrations.base import Credentials
 from integrations.feishu import refusals
 from integrations.feishu.refusals import FeishuError
 from integrations.metering import metered
+from integrations.values import Credentials
 
 TIMEOUT: Final = httpx.Timeout(8.0, connect=3.0)
 CALL: Final = "long connection"

@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from integrations.base import Inbound, IncomingMessage, Quoted, ReplyTarget
 from integrations.feishu.fields import Json, required, seconds, text_of
+from integrations.values import Inbound, IncomingMessage, Quoted, ReplyTarget
 
 EVENT: Final = "message"
 _AT: Final = re.compile(r'<at (?:open_id|user_id)="[^"<>]*">(@?)([^<>]*)</at>')

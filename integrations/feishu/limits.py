@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from integrations.base import Credentials
 from integrations.errors import PlatformError, TooLarge
 from integrations.feishu.refusals import RATE_LIMITED, TOKEN_REFUSED, FeishuError
 from integrations.pacing import Bucket, Limit
 from integrations.traffic import Call, Verdict
+from integrations.values import Credentials
 
 API: Final = Limit(burst=34, interval_s=1 / 16)  # 50 in any second and 1,000 in any minute are allowed
 CHAT: Final = Limit(burst=2, interval_s=1 / 3)  # 5 in any second, shared by all bots of the chat

@@ -19,7 +19,6 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from integrations.base import Credentials
 from integrations.errors import NotTaken, PayloadError
 from integrations.feishu import events, frames
 from integrations.feishu.frames import Frame
@@ -27,6 +26,7 @@ from integrations.feishu.opening import json_object
 from integrations.feishu.pace import Pace
 from integrations.feishu.parts import Parts
 from integrations.listening import Deliver, Report
+from integrations.values import Credentials
 
 logger = logging.getLogger(__name__)
 MOST_AT_ONCE = 64  # one batch of the intake; what comes beyond waits in the socket

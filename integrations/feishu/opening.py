@@ -12,9 +12,9 @@ from typing import Any
 
 from django.utils.crypto import constant_time_compare
 
-from integrations.base import Challenge, Credentials, WebhookRequest
 from integrations.errors import AuthenticationError, PayloadError
 from integrations.feishu import crypto
+from integrations.values import Challenge, Credentials, WebhookRequest
 
 MAX_DEPTH = 32
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # neither PostgreSQL nor UTF-8 takes them

@@ -15,13 +15,14 @@ from typing import Final, TypeVar
 
 from django.utils.translation import gettext as _
 
-from integrations.base import Journal, ReplyTarget
+from integrations.base import Journal
 from integrations.errors import OutcomeUnknown, PlatformError
 from integrations.feishu import cards, refusals
 from integrations.feishu.cards import Part
 from integrations.feishu.client import FeishuClient
 from integrations.feishu.refusals import FeishuError
 from integrations.traffic import HeldBack
+from integrations.values import ReplyTarget
 
 logger = logging.getLogger(__name__)
 

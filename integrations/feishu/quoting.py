@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from integrations.base import Credentials, Mention, Quoted, ReplyTarget
 from integrations.feishu import content
 from integrations.feishu.content import Content
 from integrations.feishu.fields import Json, list_of, object_of, seconds, text_of
 from integrations.mentions import resolve
+from integrations.values import Credentials, Mention, Quoted, ReplyTarget
 
 MOST_FORWARDED: Final = 100
 MOST_CHARS: Final = 20_000

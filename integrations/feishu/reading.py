@@ -9,13 +9,13 @@ from collections.abc import Iterable
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from integrations.base import Fetched
 from integrations.errors import TooLarge
 from integrations.feishu import refusals
 from integrations.feishu.calls import FeishuCalls, in_path
 from integrations.feishu.content import Resource
 from integrations.feishu.fields import Json, list_of, object_of, text_of
 from integrations.feishu.refusals import FeishuError
+from integrations.values import Fetched
 
 MOST_NAMES: Final = 50  # of one call
 MOST_DEPARTMENTS: Final = 10  # of one person

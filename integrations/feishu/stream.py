@@ -14,7 +14,6 @@ from channels.db import DatabaseSyncToAsync
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import InvalidStatus
 
-from integrations.base import Credentials
 from integrations.errors import PlatformError
 from integrations.feishu import gateway
 from integrations.feishu.gateway import Place
@@ -22,6 +21,7 @@ from integrations.feishu.line import Line
 from integrations.feishu.pace import Pace
 from integrations.listening import Deliver, LongConnection, Report
 from integrations.sockets import dial
+from integrations.values import Credentials
 
 # Threads of their own: a platform that hangs must not take those in which messages are stored.
 _ASKING: Final = ThreadPoolExecutor(4, thread_name_prefix="feishu-endpoint")

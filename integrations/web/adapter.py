@@ -5,18 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from integrations.base import (
-    NO_BUTTONS,
-    Adapter,
-    Buttons,
-    Credentials,
-    Inbound,
-    Journal,
-    ReplyStream,
-    ReplyTarget,
-    WebhookRequest,
-)
+from integrations.base import Adapter, Journal, ReplyStream
 from integrations.errors import PayloadError, PlatformError
+from integrations.values import NO_BUTTONS, Buttons, Credentials, Inbound, ReplyTarget, WebhookRequest
 from integrations.web import live
 
 

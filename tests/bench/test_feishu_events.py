@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from bench.feishu_events import APP, EVENT_BYTES, NAME, Report, request
-from integrations.base import IncomingMessage
 from integrations.feishu import events, opening
+from integrations.values import IncomingMessage
 
 
 def report(ours: list[float], theirs: list[float]) -> Report:

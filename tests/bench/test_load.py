@@ -17,9 +17,9 @@ from bench.callbacks import callbacks
 from bench.measured import Door, Job
 from bench.run import Run
 from bench.wire import REPLY, size_of
-from integrations.base import Credentials, IncomingMessage, WebhookRequest
 from integrations.dingtalk.adapter import DingTalkAdapter
 from integrations.dingtalk.crypto import verify_callback
+from integrations.values import Credentials, IncomingMessage, WebhookRequest
 
 DOOR = Door(0, "/webhooks/dingtalk/key/", "bench", "a-secret")
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

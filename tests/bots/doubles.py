@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from integrations.base import Attachment, CardAction, Credentials, Fetched, Quoted, ReplyTarget, Toast
 from integrations.dingtalk.adapter import DingTalkAdapter
 from integrations.errors import PlatformError, TooLarge
+from integrations.values import Attachment, CardAction, Credentials, Fetched, Quoted, ReplyTarget, Toast
 
 
 class Platform(DingTalkAdapter):

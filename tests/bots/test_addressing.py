@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from bots import addressing
-from integrations.base import ReplyTarget
+from integrations.values import ReplyTarget
 from tests import factories
 
 pytestmark = pytest.mark.django_db

@@ -6,7 +6,7 @@ import pytest
 
 from bots import chats, inbound, places, pushes, recalls, storing, tidying
 from bots.models import Chat, Endpoint, Message
-from integrations.base import BotAdded, BotRemoved, ChatOpened, MenuClicked, Recalled
+from integrations.values import BotAdded, BotRemoved, ChatOpened, MenuClicked, Recalled
 from monitoring.models import AuditLog
 from tests import factories
 from tests.bots.conftest import work_off

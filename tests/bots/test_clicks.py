@@ -10,7 +10,7 @@ import pytest
 from bots import buttons, clicks, inbound
 from bots.listening import Events
 from bots.models import Endpoint, Feedback, Message
-from integrations.base import CardAction, Reaction
+from integrations.values import CardAction, Reaction
 from tests import factories
 from tests.bots.conftest import work_off
 

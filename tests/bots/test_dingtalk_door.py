@@ -17,8 +17,8 @@ from channels.testing import HttpCommunicator
 from bots import drafts, intake
 from bots.models import DeliveryStep, Endpoint, Feedback, Message, MessageFile
 from clawdbot_site.asgi import application
-from integrations.base import Attachment, Quoted
 from integrations.dingtalk.crypto import EventKeys, card_secret
+from integrations.values import Attachment, Quoted
 from monitoring.models import AuditLog
 from tests import factories
 from tests.bots.conftest import work_off

@@ -11,7 +11,7 @@ from django.utils import timezone
 from bots import drafts, intake
 from bots.errors import NotStored
 from bots.models import Conversation, Message
-from integrations.base import Mention
+from integrations.values import Mention
 from tests import factories
 
 pytestmark = pytest.mark.django_db(transaction=True)

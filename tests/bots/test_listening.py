@@ -21,9 +21,10 @@ from django.utils import timezone
 from bots import holding, inbound, listening
 from bots.listening import Events, Supervisor
 from bots.models import Endpoint, LongConnection, Message
-from integrations.base import Adapter, Ignored, Recalled
+from integrations.base import Adapter
 from integrations.errors import NotTaken
 from integrations.registry import adapter_for
+from integrations.values import Ignored, Recalled
 from monitoring.models import AuditLog
 from tests import factories
 from tests.integrations.dingtalk.fake_gateway import FakeGateway, message

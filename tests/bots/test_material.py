@@ -12,8 +12,8 @@ from django.utils import timezone
 
 from bots import files, material
 from bots.models import Bot, Message, MessageFile
-from integrations.base import Attachment, Quoted
 from integrations.errors import PlatformError
+from integrations.values import Attachment, Quoted
 from tests import factories
 from tests.bots.conftest import work_off
 from tests.bots.documents import samples

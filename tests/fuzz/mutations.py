@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from random import Random
 
-from integrations.base import WebhookRequest
+from integrations.values import WebhookRequest
 
 NOISE = (
     b"\x00",

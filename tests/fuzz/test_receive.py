@@ -14,10 +14,11 @@ from random import Random
 import httpx
 import pytest
 
-from integrations.base import Adapter, Challenge, Credentials, Ignored, WebhookRequest
+from integrations.base import Adapter
 from integrations.dingtalk.opening import is_probe
 from integrations.errors import AuthenticationError, PayloadError
 from integrations.feishu.adapter import FeishuAdapter
+from integrations.values import Challenge, Credentials, Ignored, WebhookRequest
 from tests.integrations.dingtalk import test_opening as dingtalk
 from tests.integrations.dingtalk.doubles import MemoryTokens
 from tests.integrations.feishu import test_opening as feishu

@@ -12,10 +12,10 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from integrations import quota, quota_meter
-from integrations.base import Ignored, Recalled
 from integrations.metering import streaming_pause_s
 from integrations.models import PlatformCredential, QuotaUsage
 from integrations.quota_meter import DatabaseMeter
+from integrations.values import Ignored, Recalled
 from monitoring import metrics
 from monitoring.models import Alert
 from tests import factories

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from integrations import pacing
-from integrations.base import Adapter, Credentials, ReplyTarget
+from integrations.base import Adapter
 from integrations.breaker import THRESHOLD
 from integrations.dingtalk import card_reply as dingtalk_reply
 from integrations.dingtalk import limits as dingtalk_limits
@@ -24,6 +24,7 @@ from integrations.feishu.adapter import FeishuAdapter
 from integrations.metering import Quota, Unmetered, streaming_pause_s
 from integrations.pacing import Limit
 from integrations.traffic import HeldBack, Stopped
+from integrations.values import Credentials, ReplyTarget
 
 from .dingtalk import fake_dingtalk as ding
 from .dingtalk.doubles import MemoryJournal as DingTalkJournal

@@ -32,6 +32,8 @@ SECRETS = {
     "FEISHU_ENCRYPT_KEY": "canary-encrypt-key",
     "DUTY_ROBOT_URL": ROBOT_URL,
     "DUTY_ROBOT_SECRET": "SECcanary",
+    "PAGER_URL": "https://pager.example.com/canary",
+    "PAGER_SECRET": "whsec_Y2FuYXJ5LWNhbmFyeS1jYW5hcnktY2FuYXJ5",
 }
 ALL_ROWS = (AlertChannel, Endpoint, WordList, Bot, ModelKey, LanguageModel, PlatformCredential, GroupRobot)
 ALL_ROWS += (IPRule, Team, User, AlertRule)
@@ -125,6 +127,9 @@ def test_every_change_leaves_the_entry_of_the_admin_with_the_command_as_its_acto
 
 @pytest.mark.rule("E10")
 def test_no_secret_is_shown_exported_or_audited(configure, example):
+    example += (
+        "  - {name: Pager, kind: webhook, url: {env: PAGER_URL}, secret: {env: PAGER_SECRET}}\n"  # one sealed value
+    )
     said = configure(example)
     said += configure(example.replace("temperature: 0.3", "temperature: 0.4"))
     said += configure(export=True)

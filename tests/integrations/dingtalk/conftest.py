@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from integrations.base import Credentials, ReplyTarget
 from integrations.dingtalk.client import DingTalkClient
+from integrations.values import Credentials, ReplyTarget
 
 from .doubles import MemoryJournal, MemoryTokens
 from .fake_dingtalk import FakeDingTalk

@@ -5,10 +5,11 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from integrations.base import Adapter, Credentials, ReplyTarget
+from integrations.base import Adapter
 from integrations.dingtalk.adapter import DingTalkAdapter
 from integrations.dingtalk.reply import PlainReply
 from integrations.errors import OutcomeUnknown, PlatformError
+from integrations.values import Credentials, ReplyTarget
 
 from .doubles import MemoryJournal, MemoryTokens
 from .fake_dingtalk import CUT_AFTER, TO_USER, FakeDingTalk

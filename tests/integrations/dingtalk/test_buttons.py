@@ -7,10 +7,11 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from integrations.base import NO_BUTTONS, Button, Buttons, Credentials, ReplyStream, ReplyTarget
+from integrations.base import ReplyStream
 from integrations.dingtalk.adapter import DingTalkAdapter
 from integrations.dingtalk.crypto import card_secret
 from integrations.errors import PlatformError
+from integrations.values import NO_BUTTONS, Button, Buttons, Credentials, ReplyTarget
 
 from .doubles import MemoryJournal, MemoryTokens
 from .fake_dingtalk import CREATE, REGISTER, STREAM, FakeDingTalk

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from integrations.base import Credentials, ReplyTarget
 from integrations.dingtalk import cards
 from integrations.dingtalk.cards import Message
+from integrations.values import Credentials, ReplyTarget
 
 from .conftest import vector, vectors
 

@@ -9,9 +9,9 @@ import httpx
 import pytest
 
 from clawdbot_site.security.outbound import guarded_client
-from integrations.base import Credentials
 from integrations.checking import Finding
 from integrations.dingtalk.adapter import DingTalkAdapter
+from integrations.values import Credentials
 
 from .doubles import MemoryTokens
 from .fake_dingtalk import CUT_BEFORE, STREAM, TOKEN, FakeDingTalk

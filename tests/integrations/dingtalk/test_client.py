@@ -9,13 +9,13 @@ from typing import Any
 import httpx
 import pytest
 
-from integrations.base import Credentials, ReplyTarget
 from integrations.dingtalk import cards
 from integrations.dingtalk import transport as transport_module
 from integrations.dingtalk.cards import Message
 from integrations.dingtalk.client import DingTalkClient
 from integrations.dingtalk.refusals import Refused
 from integrations.errors import OutcomeUnknown, PlatformError
+from integrations.values import Credentials, ReplyTarget
 
 from .doubles import MemoryTokens
 from .fake_dingtalk import CREATE, CUT_AFTER, CUT_BEFORE, HANG, SESSION, STREAM, TO_GROUP, TO_USER, TOKEN, FakeDingTalk

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from integrations.base import Attachment, Quoted
 from integrations.dingtalk.content import quoted
+from integrations.values import Attachment, Quoted
 
 
 def answering(original: Any, **more: Any) -> dict[str, Any]:

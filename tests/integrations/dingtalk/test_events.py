@@ -10,7 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from integrations.base import (
+from integrations.dingtalk.adapter import DingTalkAdapter
+from integrations.dingtalk.crypto import callback_signature
+from integrations.dingtalk.events import parse_card_action, parse_event, parse_message, session_url
+from integrations.dingtalk.payload import strict_object
+from integrations.errors import AuthenticationError, PayloadError
+from integrations.values import (
     Attachment,
     BotAdded,
     BotRemoved,
@@ -22,11 +27,6 @@ from integrations.base import (
     IncomingMessage,
     WebhookRequest,
 )
-from integrations.dingtalk.adapter import DingTalkAdapter
-from integrations.dingtalk.crypto import callback_signature
-from integrations.dingtalk.events import parse_card_action, parse_event, parse_message, session_url
-from integrations.dingtalk.payload import strict_object
-from integrations.errors import AuthenticationError, PayloadError
 
 from .conftest import vector
 from .doubles import MemoryTokens

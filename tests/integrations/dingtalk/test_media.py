@@ -5,9 +5,9 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from integrations.base import Attachment, Credentials, Fetched
 from integrations.dingtalk.adapter import DingTalkAdapter
 from integrations.errors import PlatformError, TooLarge
+from integrations.values import Attachment, Credentials, Fetched
 
 from .doubles import MemoryTokens
 from .fake_dingtalk import CUT_BEFORE, DEPARTMENTS, DOWNLOAD, FILE, TOKEN, FakeDingTalk

@@ -13,7 +13,10 @@ import httpx
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from integrations.base import (
+from integrations.dingtalk.adapter import DingTalkAdapter
+from integrations.dingtalk.crypto import EventKeys, callback_signature, card_secret
+from integrations.errors import AuthenticationError, PayloadError
+from integrations.values import (
     BotAdded,
     BotRemoved,
     CardAction,
@@ -24,9 +27,6 @@ from integrations.base import (
     Toast,
     WebhookRequest,
 )
-from integrations.dingtalk.adapter import DingTalkAdapter
-from integrations.dingtalk.crypto import EventKeys, callback_signature, card_secret
-from integrations.errors import AuthenticationError, PayloadError
 
 from .doubles import MemoryTokens
 

@@ -9,12 +9,13 @@ from typing import Any
 import httpx
 import pytest
 
-from integrations.base import Credentials, ReplyStream, ReplyTarget
+from integrations.base import ReplyStream
 from integrations.dingtalk import card_reply as reply_module
 from integrations.dingtalk.adapter import DingTalkAdapter
 from integrations.dingtalk.card_reply import CardReply
 from integrations.dingtalk.reply import PlainReply
 from integrations.errors import OutcomeUnknown, PlatformError
+from integrations.values import Credentials, ReplyTarget
 
 from .doubles import MemoryJournal, MemoryTokens
 from .fake_dingtalk import CREATE, CUT_AFTER, CUT_BEFORE, SESSION, STREAM, TO_GROUP, TO_USER, FakeDingTalk

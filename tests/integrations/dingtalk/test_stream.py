@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from clawdbot_site.security.outbound import guarded_client
-from integrations.base import BotAdded, BotRemoved, CardAction, Credentials, Ignored, Inbound, IncomingMessage
 from integrations.dingtalk.stream import DingTalkStream, Timing
 from integrations.errors import NotTaken
+from integrations.values import BotAdded, BotRemoved, CardAction, Credentials, Ignored, Inbound, IncomingMessage
 
 from .fake_gateway import FakeGateway, message
 

@@ -16,9 +16,9 @@ from bots.listening import Events
 from bots.models import Conversation, Endpoint, Message
 from clawdbot_site.security.outbound import guarded_client
 from integrations import pacing
-from integrations.base import Inbound
 from integrations.dingtalk.stream import DingTalkStream, Timing
 from integrations.errors import NotTaken
+from integrations.values import Inbound
 from tests import factories
 
 from .fake_dingtalk import FakeDingTalk

@@ -15,7 +15,6 @@ import pytest
 
 import integrations.dingtalk
 from clawdbot_site.security.outbound import guarded_client
-from integrations.base import CardAction, Credentials, Ignored, Inbound, IncomingMessage
 from integrations.dingtalk import cards, content, events, robot
 from integrations.dingtalk.cards import Message
 from integrations.dingtalk.client import DingTalkClient
@@ -23,6 +22,7 @@ from integrations.dingtalk.crypto import EventKeys, callback_signature, verify_c
 from integrations.dingtalk.stream import DingTalkStream
 from integrations.errors import AuthenticationError, NotTaken
 from integrations.robots import RobotAddress
+from integrations.values import CardAction, Credentials, Ignored, Inbound, IncomingMessage
 
 from .conftest import VECTORS
 from .doubles import MemoryTokens

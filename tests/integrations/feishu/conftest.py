@@ -10,11 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
-from integrations.base import Credentials, ReplyTarget
 from integrations.feishu import limits
 from integrations.feishu.adapter import FeishuAdapter
 from integrations.feishu.client import FeishuClient
 from integrations.pacing import Limit
+from integrations.values import Credentials, ReplyTarget
 
 from .desk import Desk
 from .doubles import MemoryJournal, MemoryTokens

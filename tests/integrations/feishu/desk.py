@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from integrations.base import NO_BUTTONS, Button, Buttons, Credentials, ReplyStream, ReplyTarget
+from integrations.base import ReplyStream
 from integrations.feishu.adapter import FeishuAdapter
+from integrations.values import NO_BUTTONS, Button, Buttons, Credentials, ReplyTarget
 
 from .doubles import MemoryJournal
 from .fake_feishu import FakeFeishu

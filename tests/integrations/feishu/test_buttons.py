@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from integrations.base import NO_BUTTONS, Button, Buttons, CardAction, Toast
 from integrations.errors import PlatformError
 from integrations.feishu.adapter import FeishuAdapter
 from integrations.feishu.events import parse
+from integrations.values import NO_BUTTONS, Button, Buttons, CardAction, Toast
 
 from .conftest import credentials
 from .desk import BUTTONS, Desk, buttons_of, card

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from integrations.base import Button, Buttons, Toast
 from integrations.feishu import actions, cards, markdown
 from integrations.feishu.card_reply import SEQUENCES_PER_HOLDER
+from integrations.values import Button, Buttons, Toast
 
 from .desk import BUTTONS, Desk, card
 from .fake_feishu import FakeFeishu

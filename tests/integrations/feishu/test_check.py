@@ -10,11 +10,11 @@ import pytest
 
 from clawdbot_site.security.outbound import guarded_client
 from integrations import breaker
-from integrations.base import Credentials
 from integrations.breaker import THRESHOLD
 from integrations.checking import Finding
 from integrations.feishu import check
 from integrations.feishu.adapter import FeishuAdapter
+from integrations.values import Credentials
 
 from .doubles import MemoryTokens
 from .fake_feishu import TOKEN, Answer, FakeFeishu, refused

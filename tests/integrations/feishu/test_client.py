@@ -10,11 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
-from integrations.base import Credentials
 from integrations.feishu import cards, refusals
 from integrations.feishu.adapter import FeishuAdapter
 from integrations.feishu.client import FeishuClient
 from integrations.feishu.refusals import FeishuError
+from integrations.values import Credentials
 
 from .doubles import MemoryTokens
 from .fake_feishu import (

@@ -8,10 +8,10 @@ from typing import Any
 import httpx
 import pytest
 
-from integrations.base import Credentials
 from integrations.checking import Finding, WayIn
 from integrations.feishu import console
 from integrations.feishu.adapter import FeishuAdapter
+from integrations.values import Credentials
 
 from .doubles import MemoryTokens
 from .fake_feishu import Answer, FakeFeishu, refused

@@ -10,7 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from integrations.base import (
+from integrations.errors import PayloadError
+from integrations.feishu.events import parse
+from integrations.feishu.opening import open_request
+from integrations.mentions import resolve
+from integrations.values import (
     Attachment,
     BotAdded,
     BotRemoved,
@@ -27,10 +31,6 @@ from integrations.base import (
     ReplyTarget,
     WebhookRequest,
 )
-from integrations.errors import PayloadError
-from integrations.feishu.events import parse
-from integrations.feishu.opening import open_request
-from integrations.mentions import resolve
 
 from .conftest import CLOCK, SHARED, credentials, vectors
 

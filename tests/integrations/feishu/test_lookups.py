@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from integrations.base import Attachment, Credentials, Quoted, ReplyTarget
 from integrations.breaker import THRESHOLD
 from integrations.errors import PlatformError, TooLarge
 from integrations.feishu.adapter import FeishuAdapter
 from integrations.feishu.refusals import FeishuError
+from integrations.values import Attachment, Credentials, Quoted, ReplyTarget
 
 from .doubles import MemoryTokens
 from .fake_feishu import Answer, FakeFeishu, refused

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from integrations.base import Challenge, Credentials, WebhookRequest
 from integrations.errors import AuthenticationError, PayloadError
 from integrations.feishu import crypto
 from integrations.feishu.opening import json_object, open_request
+from integrations.values import Challenge, Credentials, WebhookRequest
 
 from .conftest import CLOCK, SHARED, credentials, vectors
 

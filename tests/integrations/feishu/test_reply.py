@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from integrations.base import Credentials, ReplyTarget
 from integrations.errors import OutcomeUnknown, PlatformError
 from integrations.feishu import cards
 from integrations.feishu.adapter import FeishuAdapter
 from integrations.feishu.refusals import FeishuError
+from integrations.values import Credentials, ReplyTarget
 
 from .desk import Desk, card
 from .doubles import MemoryJournal

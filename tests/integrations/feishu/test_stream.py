@@ -17,7 +17,6 @@ import httpx
 import pytest
 
 from clawdbot_site.security.outbound import guarded_client
-from integrations.base import Credentials, IncomingMessage
 from integrations.errors import NotTaken
 from integrations.feishu import frames, line
 from integrations.feishu.adapter import FeishuAdapter
@@ -25,6 +24,7 @@ from integrations.feishu.frames import Frame
 from integrations.feishu.pace import Pace
 from integrations.feishu.stream import FeishuStream
 from integrations.listening import LongConnection
+from integrations.values import Credentials, IncomingMessage
 
 from .conftest import credentials
 from .doubles import MemoryTokens

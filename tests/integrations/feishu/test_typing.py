@@ -9,10 +9,11 @@ from typing import Any
 import httpx
 import pytest
 
-from integrations.base import SIGN_STEPS, ReplyTarget
+from integrations.base import SIGN_STEPS
 from integrations.errors import PlatformError
 from integrations.feishu import calls
 from integrations.feishu.adapter import FeishuAdapter
+from integrations.values import ReplyTarget
 
 from .desk import Desk
 from .doubles import MemoryJournal

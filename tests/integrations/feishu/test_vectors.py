@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from integrations.base import WebhookRequest
 from integrations.errors import AuthenticationError
 from integrations.feishu.opening import open_request
+from integrations.values import WebhookRequest
 
 from .conftest import CLOCK, VECTOR_FILE, credentials, vectors
 
