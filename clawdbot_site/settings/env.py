@@ -20,6 +20,8 @@ from urllib.parse import parse_qsl, urlsplit
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from monitoring.redaction import redact
+
 BASE_DIR = Path(__file__).resolve().parents[2]
 # Long words only: a short one would turn up in one of some hundred random keys.
 PLACEHOLDERS = (
@@ -192,7 +194,7 @@ def base_url(name: str) -> str:
     """An http(s) address without its trailing slash, or an empty string."""
     url = str(env(name)).rstrip("/")
     if url and (urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname):
-        raise ImproperlyConfigured(f"{name}: {url!r} is no address. Write it like https://host/path.")
+        raise ImproperlyConfigured(f"{name}: {redact(url)!r} is no address. Write it like https://host/path.")
     return url
 
 

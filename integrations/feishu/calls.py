@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
@@ -130,7 +130,7 @@ class FeishuCalls:
             except (httpx.RequestError, httpx.InvalidURL) as problem:
                 raise refusals.from_silence(name, problem, is_refusal=isinstance(problem, _NOT_SENT)) from problem
             tracing.note(method=method, http_status=answer.status_code)
-            return _judged(name, answer)
+            return _judged(name, answer, self._secrets(token))
 
     def _fetched(self, name: str, path: str, token: str, most_bytes: int) -> Fetched:
         with metered("feishu", name):
@@ -142,8 +142,12 @@ class FeishuCalls:
             tracing.note(method="GET", http_status=answer.status_code)
             kind = answer.headers.get("content-type", "")
             if (refusal := _refusal_in(data, kind)) or answer.status_code != httpx.codes.OK:
-                raise refusals.from_answer(name, answer.status_code, answer.headers, refusal)
+                raise refusals.from_answer(name, answer.status_code, answer.headers, refusal, self._secrets(token))
             return Fetched(data, kind)
+
+    def _secrets(self, token: str) -> tuple[str, ...]:
+        own = self._credentials
+        return token, own.app_secret, own.verification_token, own.encrypt_key
 
     def _url(self, path: str) -> str:
         return f"{self._credentials.api_url}/open-apis{path}"
@@ -158,14 +162,14 @@ def _bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
-def _judged(name: str, answer: httpx.Response) -> Json:
+def _judged(name: str, answer: httpx.Response, secrets: Sequence[str]) -> Json:
     try:
         body = answer.json()
     except ValueError:
         body = None
     if isinstance(body, dict) and body.get("code") == 0 and body.get("code") is not False:
         return body
-    raise refusals.from_answer(name, answer.status_code, answer.headers, body)
+    raise refusals.from_answer(name, answer.status_code, answer.headers, body, secrets)
 
 
 def _bytes_of(answer: httpx.Response, most_bytes: int) -> bytes:

@@ -6,7 +6,7 @@ Pure: one answer in, one error out. Source: PROTOCOL.md, "Error codes".
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from integrations.errors import PlatformError
@@ -135,8 +135,13 @@ def is_about_form(error: FeishuError) -> bool:
     return error.permanent and error.code not in _WHATEVER_THE_FORM | CENSORED | REPLY_IMPOSSIBLE
 
 
-def from_answer(call: str, status: int, headers: Mapping[str, str], body: Any) -> FeishuError:
-    """The error for an answer other than ``code`` 0. The body's code decides; the HTTP status only where none is."""
+def from_answer(
+    call: str, status: int, headers: Mapping[str, str], body: Any, secrets: Iterable[str] = ()
+) -> FeishuError:
+    """The error for an answer other than ``code`` 0. The body's code decides; the HTTP status only where none is.
+
+    ``secrets``: what the call was made with, and the answer's own words must not repeat.
+    """
     code = body.get("code") if isinstance(body, dict) else None
     if not isinstance(code, int) or isinstance(code, bool) or code == 0:
         return _without_code(call, status, _wait_s(headers))
@@ -144,7 +149,7 @@ def from_answer(call: str, status: int, headers: Mapping[str, str], body: Any) -
     wait_s = _wait_s(headers) if not is_permanent else None
     if code in RATE_LIMITED:
         wait_s = wait_s or _DEFAULT_WAIT_S
-    said = _said(body)
+    said = _said(body, secrets)
     message = f"Feishu, {call}: {meaning} (code {code}{', ' + said if said else ''})"
     return FeishuError(message, code=code, permanent=is_permanent, retry_after_s=wait_s)
 
@@ -172,7 +177,11 @@ def _wait_s(headers: Mapping[str, str]) -> float | None:
     return None
 
 
-def _said(body: Mapping[str, Any]) -> str:
+def _said(body: Mapping[str, Any], secrets: Iterable[str]) -> str:
     """The platform's own words: they name missing scopes and link to the page that grants them."""
     said = body.get("msg")
-    return re.sub(r"\s+", " ", said).strip()[:_LONGEST_MESSAGE] if isinstance(said, str) else ""
+    if not isinstance(said, str):
+        return ""
+    for secret in filter(None, secrets):
+        said = said.replace(secret, "***")
+    return re.sub(r"\s+", " ", said).strip()[:_LONGEST_MESSAGE]

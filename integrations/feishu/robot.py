@@ -131,7 +131,8 @@ def _send(robot: RobotAddress, body: Json, http: httpx.Client) -> None:
     if wait_s := pacing.wait_for((own,), pacing.LONGEST_WAIT_S):
         raise HeldBack(_("Too many messages for this group robot; Feishu allows 100 a minute."), retry_after_s=wait_s)
     with metered("feishu", "robot"):
-        problem = _problem(_answered(robot, {**_signature(robot.secret), **body}, http))
+        secrets = (urlsplit(robot.url).path.rpartition("/")[2], robot.secret)
+        problem = _problem(_answered(robot, {**_signature(robot.secret), **body}, http), secrets)
         if problem and problem.code == OFTEN:
             pacing.buckets().hold(own, OFTEN_S)
         if problem:
@@ -159,7 +160,7 @@ def _answered(robot: RobotAddress, body: Json, http: httpx.Client) -> httpx.Resp
     return answer
 
 
-def _problem(answer: httpx.Response) -> FeishuError | None:
+def _problem(answer: httpx.Response, secrets: Sequence[str]) -> FeishuError | None:
     try:
         body = answer.json()
     except (ValueError, RecursionError):
@@ -170,7 +171,7 @@ def _problem(answer: httpx.Response) -> FeishuError | None:
     if words := _WORDS.get(code) if isinstance(code, int) else None:
         text = _("Feishu refused the message: %(words)s (code %(code)s)") % {"words": words, "code": code}
         return FeishuError(text, code=code or 0, permanent=True)
-    problem = refusals.from_answer(_CALL, answer.status_code, answer.headers, body)
+    problem = refusals.from_answer(_CALL, answer.status_code, answer.headers, body, secrets)
     if problem.code == OFTEN:
         problem.retry_after_s = OFTEN_S
     return problem

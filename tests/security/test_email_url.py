@@ -28,3 +28,13 @@ def test_no_address_sets_nothing() -> None:
 def test_a_wrong_address_stops_the_start_in_words(wrong: str) -> None:
     with pytest.raises(ImproperlyConfigured, match="EMAIL_URL"):
         env.email(wrong)
+
+
+@pytest.mark.rule("E10")
+def test_a_wrong_address_is_told_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OUTBOUND_PROXY", "gopher://user:hidden-word@proxy.example:70")
+
+    with pytest.raises(ImproperlyConfigured, match="is no address") as raised:
+        env.base_url("OUTBOUND_PROXY")
+
+    assert "hidden-word" not in str(raised.value)

@@ -78,6 +78,18 @@ def test_refused_token_is_replaced_once(client: FeishuClient, feishu: FakeFeishu
     assert len(feishu.messages) == 2
 
 
+@pytest.mark.rule("E10")
+def test_the_platforms_own_words_repeat_no_secret(client: FeishuClient, feishu: FakeFeishu, app: Credentials) -> None:
+    send(client)
+    (token,) = feishu.tokens
+    feishu.trouble(SEND, refused(230099, f"card refused, token {token}, secret {app.app_secret}"))
+
+    with pytest.raises(FeishuError) as raised:
+        send(client, "uuid-2")
+
+    assert str(raised.value).endswith("card refused, token ***, secret ***)")
+
+
 @pytest.mark.parametrize("code", sorted(refusals.TOKEN_REFUSED))
 @pytest.mark.parametrize("status", [200, 400, 401])
 def test_call_is_repeated_exactly_once_when_the_token_stays_refused(
