@@ -43,6 +43,9 @@ class Sinks:
     def with_hits(self, search: Search) -> set[str]:
         return {name for name, data, _shows in self._parts if search.hits(data)}
 
+    def empty(self) -> set[str]:
+        return self.names() - {name for name, data, _shows in self._parts if data.strip()}
+
     def names(self) -> set[str]:
         return {name for name, _data, _shows in self._parts}
 
