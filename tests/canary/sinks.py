@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
 import threading
@@ -83,7 +84,9 @@ class Monitor:
 
     @property
     def heard(self) -> bytes:
-        return bytes(self._heard)
+        """As it was shown, and once more with the bytes in place of their escapes."""
+        shown = bytes(self._heard)
+        return shown + re.sub(rb"\\x([0-9a-f]{2})", lambda found: bytes.fromhex(found[1].decode()), shown)
 
 
 def kept_in_redis(url: str) -> bytes:
