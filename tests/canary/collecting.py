@@ -59,7 +59,7 @@ def _pages(cast: Cast) -> None:
 
 def _resources(cast: Cast) -> None:
     """Every resource and each of its rows: for who may change them, and for a reader."""
-    reader = Caller(cast.site, cast.sinks, "REST answers to a reader", {"Authorization": f"Api-Key {cast.key}"})
+    reader = Caller(cast.site, cast.sinks, "REST answers to a reader", cast.control, f"Api-Key {cast.key}")
     schema = cast.anybody("GET", "/api/schema/?format=json").json()
     lists = [path for path, does in schema["paths"].items() if "get" in does and "{" not in path]
     assert len(lists) > 15, lists
@@ -81,7 +81,7 @@ def _rows(answer: httpx.Response) -> list[Any]:
 
 def _exports(cast: Cast) -> None:
     for form in ("csv", "jsonl"):
-        answer = cast.rest("GET", "/api/v1/audit/", params={"format": form}, sink=f"audit log as {form}")
+        answer = cast.rest("GET", "/api/v1/audit-logs/", params={"format": form}, sink=f"audit log as {form}")
         assert answer.status_code == 200, answer.text
     for path in re.findall(
         r'href="(/admin/monitoring/auditlog/export[^"]*)', cast.page("GET", "/admin/monitoring/auditlog/").text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
 import threading
@@ -43,6 +44,9 @@ class Sinks:
     def with_hits(self, search: Search) -> set[str]:
         return {name for name, data, _shows in self._parts if search.hits(data)}
 
+    def empty(self) -> set[str]:
+        return self.names() - {name for name, data, _shows in self._parts if data.strip()}
+
     def names(self) -> set[str]:
         return {name for name, _data, _shows in self._parts}
 
@@ -80,7 +84,9 @@ class Monitor:
 
     @property
     def heard(self) -> bytes:
-        return bytes(self._heard)
+        """As it was shown, and once more with the bytes in place of their escapes."""
+        shown = bytes(self._heard)
+        return shown + re.sub(rb"\\x([0-9a-f]{2})", lambda found: bytes.fromhex(found[1].decode()), shown)
 
 
 def kept_in_redis(url: str) -> bytes:

@@ -13,11 +13,25 @@ from tests.canary.search import Canary, Search
 from tests.canary.sinks import Monitor, Sinks
 from tests.canary.site import CanarySite, Plants, environment, neighbours, redis_with
 
-# Where nothing of a bot's name is told, by their own nature.
-WITHOUT_CONTROL = {
-    "answers to anybody": "they name nothing",
-    "command lines": "they hold words of the program only",
-    "output of doctor --json": "it names models and apps by their ids",
+# Where a word must turn up that was planted as the secrets were: there the search would have found them.
+WITH_CONTROL = {
+    "REST answers",
+    "REST answers to a reader",
+    "admin pages",
+    "answers to anybody",
+    "audit log as csv",
+    "audit log as jsonl",
+    "backup",
+    "commands to Redis",
+    "database",
+    "forwarded audit log",
+    "forwarded logs",
+    "frames of WebSockets",
+    "log files",
+    "output of audit export",
+    "output of the site",
+    collecting.OWN_PAGE,
+    collecting.OWN_RESOURCE,
 }
 
 
@@ -47,5 +61,5 @@ def test_no_planted_secret_comes_out_of_a_whole_site_anywhere(tmp_path: Path) ->
     keys = [name for name in plants if name.startswith("key ") and name.endswith("of an endpoint")]
     assert (len(plants) >= 50, len(keys)) == (True, 10)
     assert sinks.leaks(plants.search()) == []
-    found = sinks.with_hits(Search([Canary("control", control)]))
-    assert sorted(sinks.names() - found - {*WITHOUT_CONTROL}) == [], "a place where nothing was looked for"
+    assert WITH_CONTROL - sinks.with_hits(Search([Canary("control", control)])) == set()
+    assert sinks.empty() == set()
