@@ -192,8 +192,12 @@ async def closing_code(connection: WebsocketCommunicator) -> int:
 
 
 @pytest.fixture
-def quick(monkeypatch) -> None:
+def impatient(monkeypatch) -> None:
     monkeypatch.setattr(consumers, "SIGN_IN_S", 0.05)
+
+
+@pytest.fixture
+def quick(monkeypatch) -> None:
     monkeypatch.setattr(consumers, "RECHECK_S", 0.05)
 
 
@@ -221,7 +225,7 @@ async def test_a_page_of_another_site_opens_no_socket_with_the_cookie(ann):
 
 
 @pytest.mark.rule("A11")
-async def test_a_token_in_the_address_counts_for_nothing(ann, quick):
+async def test_a_token_in_the_address_counts_for_nothing(ann, impatient):
     token = await sync_to_async(jwt.issue_access)(ann, ["chat"])
     connection = line(query=f"?token={token}&access_token={token}")
     await connection.connect()
@@ -235,7 +239,7 @@ async def test_a_socket_ends_with_its_token(ann, quick):
     connection = line()
     await connection.connect()
     await connection.send_json_to({"type": "auth", "token": token})
-    assert (await connection.receive_json_from())["type"] == "ready"
+    assert (await connection.receive_json_from(5))["type"] == "ready"
     assert await closing_code(connection) == 4401
 
 
@@ -246,7 +250,7 @@ async def test_a_socket_of_a_page_ends_with_the_account_and_the_session(ann, qui
     client, cookie = await sync_to_async(cookie_of)(ann)
     connection = line(origin="http://localhost", cookie=cookie)
     await connection.connect()
-    assert (await connection.receive_json_from())["type"] == "ready"
+    assert (await connection.receive_json_from(5))["type"] == "ready"
 
     def ended() -> None:
         session = client.session
