@@ -10,6 +10,7 @@ import logging
 import random
 import threading
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -29,6 +30,7 @@ from integrations.registry import adapter_for
 from integrations.values import NO_BUTTONS
 from integrations.web import live
 from monitoring import metrics, tracing
+from monitoring.tracing import Work
 
 logger = logging.getLogger(__name__)
 Status = Message.Status
@@ -48,11 +50,13 @@ class OpenReply:
         self._stream = _stream(question, self.journal, bot)
         self._is_shown = question.platform == "web" or bot.reply_mode == Bot.ReplyMode.STREAM
         self._flusher: _Flusher | None = None
+        self._carry = tracing.carrier()
 
     def begin(self) -> None:
         """Show that the bot is at work, where the platform has a sign for it; in the background."""
+        self._carry = tracing.carrier()
         if self._stream.shows_typing and self._flusher is None:
-            self._flusher = _Flusher(self._stream)
+            self._flusher = _Flusher(self._stream, self._carry)
 
     def write(self, text: str) -> None:
         """Show the whole text so far, now or soon."""
@@ -62,7 +66,7 @@ class OpenReply:
             self._stream.show(text)
             return
         if self._flusher is None:
-            self._flusher = _Flusher(self._stream)
+            self._flusher = _Flusher(self._stream, self._carry)
         self._flusher.newest(text)
 
     def finish(self, text: str) -> None:
@@ -95,10 +99,10 @@ def _stream(question: Message, journal: DatabaseJournal, bot: Bot) -> ReplyStrea
 class _Flusher:
     """Shows the newest text, not more often than the platform likes, in a thread. Lost steps are repaired later."""
 
-    def __init__(self, stream: ReplyStream) -> None:
+    def __init__(self, stream: ReplyStream, carry: Callable[[Work], Work]) -> None:
         self._stream, self._text, self._ended = stream, "", False
         self._wake = threading.Condition()
-        self._ran = _flushers.start(tracing.carried(self._run))
+        self._ran = _flushers.start(carry(self._run))
 
     def newest(self, text: str) -> None:
         with self._wake:

@@ -64,6 +64,14 @@ def ring(push: Message) -> None:
 
 def _store(endpoint: Endpoint, target: ReplyTarget, text: str, name: str, *, is_markdown: bool) -> tuple[Message, bool]:
     values = _values(endpoint, target, text, is_markdown=is_markdown)
+    trace = tracing.storing(values["details"])
+    push, is_new = _made(values, name)
+    if trace:
+        trace.done(push.pk, push.conversation_id, is_new=is_new)
+    return push, is_new
+
+
+def _made(values: dict[str, Any], name: str) -> tuple[Message, bool]:
     if not name:
         return Message.objects.create(**values), True
     return Message.objects.get_or_create(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 Kind = Literal["internal", "server", "client"]
+Work = Callable[[], None]
 Value = str | int | float | bool
 UNTRACED: Final = ("/livez", "/readyz", "/metrics", "/static/")
 _NOTHING: Final = nullcontext()
@@ -113,9 +114,13 @@ def storing(details: dict[str, Any]) -> Storing | None:
 # -- what is handed on --
 
 
-def carried(work: Callable[[], None]) -> Callable[[], None]:
-    """For another thread: what ``work`` does there belongs to the span at hand here."""
-    return _recorder.carried(work) if _recorder else work
+def carrier() -> Callable[[Work], Work]:
+    """For another thread: the work that it is given belongs, wherever it is done, to the span at hand here and now."""
+    return _recorder.carrier() if _recorder else _unchanged
+
+
+def _unchanged(work: Work) -> Work:
+    return work
 
 
 def traceparent() -> str:

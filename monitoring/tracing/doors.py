@@ -8,7 +8,6 @@ keeps them, and the message joins it: then ``traceparent`` stands among the mess
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -21,14 +20,11 @@ if TYPE_CHECKING:
 
 
 class Request:
-    """``left`` undoes what the beginning did to the task's context."""
-
     def __init__(self, recorder: Recorder, parent: SpanContext | None) -> None:
         self._recorder, self._parent = recorder, parent
         self._began_ns = time.time_ns()
         self.about: Values = {}
         self.context = recorder.new_context(parent) if parent else None
-        self.left: Callable[[], None] = lambda: None
 
     def fixed(self) -> SpanContext:
         """Its ids, from now on for good."""
@@ -40,7 +36,6 @@ class Request:
         self.context = message
 
     def end(self, route: str, method: str, status: int) -> None:
-        self.left()
         answer = {"route": route, "method": method, "http_status": status, "request_id": current().request_id}
         values = {**self.about, **answer}
         span = self._recorder.begun(

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -36,7 +37,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from monitoring.client_ip import is_trusted_proxy
 from monitoring.redaction import redact
-from monitoring.tracing import Kind, Value, ids
+from monitoring.tracing import Kind, Value, Work, ids
 from monitoring.tracing.doors import Request, Storing
 from monitoring.tracing.exporting import Exporter
 
@@ -197,8 +198,7 @@ class Recorder:
         peer = str((scope.get("client") or ("",))[0] or "")
         parent = _parsed(_w3c_headers(scope)) if is_trusted_proxy(peer) else None
         request = Request(self, parent)
-        token = _here.set(Here(request=request))
-        request.left = lambda: _here.reset(token)
+        _here.set(Here(request=request))  # for its task, which is its own and ends with it
         return request
 
     def storing(self, details: dict[str, Any]) -> Storing:
@@ -206,17 +206,17 @@ class Recorder:
 
     # -- what is handed on --
 
-    def carried(self, work: Callable[[], None]) -> Callable[[], None]:
+    def carrier(self) -> Callable[[Work], Work]:
         here = replace(_here.get())
 
-        def run() -> None:
+        def run(work: Work) -> None:
             token = _here.set(here)
             try:
                 work()
             finally:
                 _here.reset(token)
 
-        return run
+        return lambda work: partial(run, work)
 
     def traceparent(self) -> str:
         parent = _here.get().parent

@@ -11,12 +11,13 @@ from channels.db import database_sync_to_async
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from bots import turns
-from bots.models import Message
+from bots import drafts, intake, pushes, turns
+from bots.models import Endpoint, Message
 from monitoring import tracing
 from monitoring.tracing import ids
 from tests import factories
 from tests.integrations.dingtalk.fake_dingtalk import SESSION, TO_USER
+from tests.integrations.feishu.fake_feishu import FakeFeishu
 from tests.servers.model_service import ModelService
 from tests.servers.trace_receiver import Seen, TraceReceiver, tree
 
@@ -81,6 +82,33 @@ async def test_the_request_that_brought_a_message_begins_its_trace_and_a_repeat_
     assert tree(traces.of_trace(ids.trace_id(question.pk))) == {"": [ROUTE], ROUTE: ["store"]}
     assert (first.parent_id, first.attributes["http.response.status_code"]) == ("", 200)
     assert repeat.attributes["clawdbot.message_id"] == first.attributes["clawdbot.message_id"] == str(question.pk)
+
+
+def test_what_another_thread_shows_while_the_model_thinks_belongs_to_the_answer(traces, settings):
+    settings.OUTBOUND_ALLOWED_NETWORKS = ["127.0.0.0/8"]
+    with FakeFeishu() as feishu:
+        app = {"app_id": feishu.app_id, "app_secret": feishu.app_secret, "base_url": feishu.url}
+        endpoint = factories.endpoint(credential=factories.credential("feishu", **app))
+        question = asked(endpoint)
+        work_off(question)
+
+    spans = found(traces, question)
+    [sign] = [span for span in spans if span.name == "feishu add reaction"]
+    assert "feishu add reaction" in tree(spans)["answer"]
+    assert sign.attributes["clawdbot.step"] == "typing"
+
+
+def asked(endpoint: Endpoint) -> Message:
+    item = drafts.draft(endpoint, factories.incoming("Hello"))
+    assert item
+    return Message.objects.get(pk=intake.accept(item).result(10).message_id)
+
+
+def test_a_push_has_a_trace_of_its_own(traces, on_dingtalk):
+    push = pushes.accept(on_dingtalk(), "Hello", user_id="staff0001")
+    pushes.work(push.conversation_id)
+
+    assert tree(found(traces, push)) == {"": ["store"], "store": ["deliver"], "deliver": ["dingtalk batchSend"]}
 
 
 def test_a_try_after_a_crash_lands_in_the_same_trace(traces, on_dingtalk, says):
