@@ -13,13 +13,14 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.chaos.crew import descendants
 from tests.servers.site import until
 
-MIRROR, RELEASE = "http://deb.debian.org/debian", "bookworm"
+MIRROR = "http://deb.debian.org/debian"
+DEBOOTSTRAP = ("debootstrap", "--variant=minbase", "--include=ca-certificates", "bookworm")
 PORTS = (80, 443, 5432, 6379, 18789)
 PASSED = re.compile(r"PIP_|.*_proxy$", re.IGNORECASE)
 AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -61,12 +62,16 @@ class BareMachine:
         self._init: subprocess.Popen[bytes] | None = None
         self._pid = 0
 
-    def make(self) -> None:
-        """The smallest Debian, and this machine's certificate authorities: a proxy of the network may have its own."""
+    def make(self, debian: Path) -> None:
+        """A copy of the smallest Debian, which ``debian`` keeps, and this machine's certificate authorities: a proxy of
+        the network may have its own."""
         taken = [port for port in PORTS if _answers(port)]
         assert not taken, f"ports {taken} of this machine are in use"
-        words = ["debootstrap", "--variant=minbase", "--include=ca-certificates", RELEASE, str(self.root), MIRROR]
-        subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+        if not debian.exists():
+            subprocess.run(
+                ["unshare", "--mount", *DEBOOTSTRAP, str(debian), MIRROR], check=True, stdout=subprocess.DEVNULL
+            )
+        subprocess.run(["cp", "--archive", str(debian), str(self.root)], check=True)
         shutil.copy("/etc/resolv.conf", self.root / "etc/resolv.conf")
         shutil.copy(AUTHORITIES, self.root / AUTHORITIES.relative_to("/"))
 
@@ -81,14 +86,13 @@ class BareMachine:
             self._pid = until(self._first, "the machine does not start", 10)
             yield
         finally:
-            self._init.terminate()
+            self._init.kill()  # unshare takes SIGKILL alone while it waits
             self._init.wait(10)
 
     def _first(self) -> int:
         """Its process 1, once that is inside."""
         assert self._init
-        found = [pid for pid in descendants(self._init.pid) if Path(f"/proc/{pid}/root").readlink() == self.root]
-        return found[0] if found else 0
+        return next((pid for pid in descendants(self._init.pid) if _root_of(pid) == self.root), 0)
 
     def run(self, line: str, **env: str) -> str:
         """By root, with a bash of its own; returns what it said. Raises Failed."""
@@ -118,6 +122,12 @@ class BareMachine:
         """A clone of ``source`` at a commit."""
         subprocess.run(["git", "clone", "-q", "--no-local", str(source), f"{self.root}{to}"], check=True)
         subprocess.run(["git", "-C", f"{self.root}{to}", "checkout", "-q", "--detach", commit], check=True)
+
+
+def _root_of(pid: int) -> Path | None:
+    with suppress(OSError):  # it has ended
+        return Path(f"/proc/{pid}/root").readlink()
+    return None
 
 
 def _answers(port: int) -> bool:

@@ -146,13 +146,15 @@ def begin_old(machine: BareMachine) -> str:
 def main(words: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.deploy.install_on_bare_machine", description=__doc__)
     parser.add_argument("--report", type=Path)
-    report = parser.parse_args(words).report
+    parser.add_argument("--debian", type=Path, help="where a bare Debian is kept for the next time")
+    given = parser.parse_args(words)
+    report, debian = given.report, given.debian
     lines = []
     with tempfile.TemporaryDirectory(prefix="clawdbot-bare-") as name, ModelService() as service:
         model = {"MODEL_ENDPOINT": service.base_url, "MODEL_API_KEY": service.api_key, "MODEL_NAME": "m"}
         for part, work in {"First installation": first_run, "Upgrade and removal": upgrade}.items():
             machine = BareMachine(Path(name) / work.__name__)
-            machine.make()
+            machine.make(debian or Path(name) / "debian")
             machine.bring(ROOT, "HEAD", SOURCE)
             machine.bring(ROOT, OLD, OLD_SOURCE)
             with machine.running():
