@@ -110,7 +110,8 @@ def _ask(model: LanguageModel, request: GenRequest, question: Message, lease: Le
     timings["generate"] = _ms_since(started)
     _measure(model, timings, result.usage)
     if result.finish == "error":
-        return failed(model, result.error, begun=out.seen, usage=result.usage)
+        is_ours = not result.is_too_long
+        return failed(model, result.error, is_our_fault=is_ours, begun=out.seen, usage=result.usage)
     answer = Answer(result.text, result.finish, result.usage, timings=timings, model=model.name)
     is_whole = result.finish not in ("cancelled", "shutdown")
     if is_whole and result.tool_calls and (problem := tools.settle(answer, result.tool_calls, request, question)):
@@ -225,9 +226,10 @@ def failed(
     """A polite word instead of an answer; the reason stays inside."""
     logger.warning("the model did not answer", extra={"model": model.name, "reason": reason})
     apology = say("model_failed" if is_our_fault else "bad_question")
-    text = f"{begun}\n\n{apology}" if begun else apology
+    has_begun = bool(begun.strip())
+    text = f"{begun}\n\n{apology}" if has_begun else apology
     why = reason or "the model did not answer"
-    return Answer(text, "error", usage or Usage(), error=why, model=model.name, has_begun=bool(begun))
+    return Answer(text, "error", usage or Usage(), error=why, model=model.name, has_begun=has_begun)
 
 
 def _signed(text: str, bot: Bot) -> str:

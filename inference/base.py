@@ -95,6 +95,7 @@ class Delta:
     finish: Finish | None = None
     error: str = ""  # with finish == "error": the reason, for admins
     call: ToolCall | None = None
+    is_too_long: bool = False  # with finish == "error": a service found so
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,7 @@ class Result:
     timings: Timings
     error: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
+    is_too_long: bool = False
 
 
 class Reply(ABC):

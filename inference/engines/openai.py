@@ -26,7 +26,7 @@ from inference.engines.replies import Roster, TrackedReply, check_request
 from inference.engines.service import CallFailed, Service
 from inference.engines.tool_splitter import SentCalls, ToolSplitter, offered
 from inference.engines.wire import Wire
-from inference.errors import FILTERED, EngineDown, InferenceError
+from inference.errors import FILTERED, EngineDown, InferenceError, PromptTooLong
 from inference.text import estimated_tokens
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 8.0
@@ -223,7 +223,7 @@ class OpenAIReply(TrackedReply):
             self._engine.breaker.failed(reason)
         else:
             self._engine.breaker.succeeded()  # it is there, and means what it says
-        return Delta(finish="error", error=reason)
+        return Delta(finish="error", error=reason, is_too_long=isinstance(error, PromptTooLong))
 
     def _pause_before_retry(self, failed: CallFailed, attempt: int) -> float | None:
         """Return how long to wait, None to give up."""

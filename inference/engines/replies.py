@@ -25,6 +25,8 @@ def check_request(request: GenRequest) -> None:
     sampling = request.sampling
     if not {message.role for message in request.messages} <= _ROLES:
         raise BadRequest("a message has an unknown role")
+    if not all(message.call_id for message in request.messages if message.role == "tool"):
+        raise BadRequest("a tool's result does not say of which call")
     if not any(m.role == "user" and (m.text.strip() or m.images) for m in request.messages):
         raise BadRequest("the prompt holds nothing that a person said")
     if sampling.max_new_tokens < 1:
@@ -106,8 +108,15 @@ class TrackedReply(Reply):
             pass
         assert self._final is not None
         assert self._final.finish is not None
-        timings, error = Timings(self._first_token_s, self._total_s), self._final.error
-        return Result("".join(self._answer), self.usage, self._final.finish, timings, error, tuple(self._calls))
+        return Result(
+            "".join(self._answer),
+            self.usage,
+            self._final.finish,
+            Timings(self._first_token_s, self._total_s),
+            self._final.error,
+            tuple(self._calls),
+            self._final.is_too_long,
+        )
 
     def cancel(self) -> None:
         super().cancel()
