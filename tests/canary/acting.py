@@ -222,7 +222,7 @@ class Cast:
         alerts.says = [(500, f"cannot take {address} {secret}"), (200, "{}")]
         for pk in re.findall(rf"{where}([0-9a-f-]{{36}})/change/", self.page("GET", where).text) * 2:
             self.page("POST", f"{where}{pk}/test/", data=token_in(self.page("GET", f"{where}{pk}/change/").text))
-        self.fill(f"{where}add/", name="wrong", kind="webhook", url=f"ftp://{secret}/", secret=secret, **common)
+        self.fill(f"{where}add/", name="wrong", kind="webhook", url="ftp://alerts.example/", secret=secret, **common)
 
     def _clients(self) -> None:
         """One key that works, and one that is revoked. Only the part behind the dot is secret."""
@@ -281,7 +281,8 @@ class Cast:
                 "POST", f"/webhooks/{'feishu' if kind == 'dingtalk' else 'dingtalk'}/{row['key']}", content=body
             )
             self.anybody("GET", f"/api/v1/{row['key']}/{name}")
-            self.anybody("GET", f"/admin/bots/endpoint/{row['key']}/change/")
+            # Sent to the sign-in, with where it wanted to go: its own words.
+            self.anybody("GET", f"/admin/bots/endpoint/{row['key']}/change/", shows=[name])
         for kind in ("feishu", "dingtalk", "unknown"):
             self.anybody("POST", f"/webhooks/{kind}/{self.plants.new(f'mistyped key of {kind}')}/", content=b"{}")
 

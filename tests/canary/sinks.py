@@ -39,7 +39,10 @@ class Sinks:
 
     def leaks(self, search: Search) -> list[str]:
         found = {(name, hit) for name, data, shows in self._parts for hit in search.hits(data) if hit.name not in shows}
-        return sorted(f"{name}: the {hit.name} ({hit.form})" for name, hit in found)
+        by_place: dict[str, list[str]] = {}
+        for name, hit in sorted(found):
+            by_place.setdefault(f"{name}: the {hit.name}", []).append(hit.form)
+        return [f"{place}, as {', '.join(written)}" for place, written in by_place.items()]
 
     def with_hits(self, search: Search) -> set[str]:
         return {name for name, data, _shows in self._parts if search.hits(data)}

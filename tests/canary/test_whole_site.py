@@ -60,6 +60,7 @@ def test_no_planted_secret_comes_out_of_a_whole_site_anywhere(tmp_path: Path) ->
 
     keys = [name for name in plants if name.startswith("key ") and name.endswith("of an endpoint")]
     assert (len(plants) >= 50, len(keys)) == (True, 10)
-    assert sinks.leaks(plants.search()) == []
+    leaks = sinks.leaks(plants.search())
+    assert not leaks, "\n".join(leaks)
     assert WITH_CONTROL - sinks.with_hits(Search([Canary("control", control)])) == set()
     assert sinks.empty() == set()

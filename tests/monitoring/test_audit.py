@@ -90,7 +90,7 @@ def test_log_injection_fails_when_texts_hold_control_characters(db):
     assert len(entry.target_label) == 200
 
 
-@pytest.mark.rule("U2")
+@pytest.mark.rule("U2", "E10")
 def test_secrets_stay_out_when_a_caller_passes_them(db):
     audit.record("credential.changed", changes={"app_secret": {"before": "canary-1", "after": "canary-2"}})
 
