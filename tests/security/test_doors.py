@@ -186,7 +186,7 @@ def line(*, origin: str = "", cookie: str = "", query: str = "") -> WebsocketCom
 
 async def closing_code(connection: WebsocketCommunicator) -> int:
     while True:
-        frame = await connection.receive_output(5)
+        frame = await connection.receive_output(20)
         if frame["type"] == "websocket.close":
             return int(frame["code"])
 
@@ -198,6 +198,7 @@ def impatient(monkeypatch) -> None:
 
 @pytest.fixture
 def quick(monkeypatch) -> None:
+    monkeypatch.setattr(consumers, "SIGN_IN_S", 0.3)  # a busy machine needs longer than a moment to sign in
     monkeypatch.setattr(consumers, "RECHECK_S", 0.05)
 
 
