@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -245,7 +245,13 @@ def sampler_of(config: dict[str, Any]) -> sampling.Sampler:
 def attributes(values: Values) -> dict[str, Value]:
     """Under their public names, with a net below the rule that no secret comes here in the first place."""
     named = {NAMES.get(name, f"clawdbot.{name}"): value for name, value in values.items()}
-    return {name: redact(value) if isinstance(value, str) else value for name, value in named.items()}
+    return {name: _redacted(value) if isinstance(value, str) else value for name, value in named.items()}
+
+
+@lru_cache(maxsize=4096)
+def _redacted(text: str) -> str:
+    """The spans of a message say the same again and again."""
+    return redact(text)
 
 
 def _parsed(headers: Mapping[str, str]) -> SpanContext | None:
