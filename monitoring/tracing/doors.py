@@ -16,7 +16,8 @@ from monitoring.context import current
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
 
-    from monitoring.tracing.recording import Recorder, Values
+    from monitoring.tracing.recording import Recorder
+    from monitoring.tracing.writing import Values
 
 
 class Request:
@@ -53,7 +54,7 @@ class Storing:
         self._request_id = current().request_id
         self._joins = request.context if request else None
         if self._joins:
-            details["traceparent"] = self._recorder.header(self._joins)
+            details["traceparent"] = recorder.header(self._joins)
 
     def done(self, message_id: UUID, conversation_id: UUID, *, is_new: bool) -> None:
         """It is in the database, now or (a repeat) for long."""
