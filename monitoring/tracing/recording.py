@@ -19,6 +19,7 @@ from uuid import UUID
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.trace import (
     NonRecordingSpan,
     Span,
@@ -173,8 +174,8 @@ class Recorder:
     def _context(self, trace_id: int, span_id: int, parent: SpanContext | None) -> SpanContext:
         """The sampler decides here as it will when the span is begun: by trace and parent alone."""
         around = set_span_in_context(NonRecordingSpan(parent), Context()) if parent else Context()
-        is_sampled = self._sampler.should_sample(around, trace_id, "").decision.is_sampled()
-        flags = TraceFlags(TraceFlags.SAMPLED if is_sampled else TraceFlags.DEFAULT)
+        is_kept = self._sampler.should_sample(around, trace_id, "").decision is Decision.RECORD_AND_SAMPLE
+        flags = TraceFlags(TraceFlags.SAMPLED if is_kept else TraceFlags.DEFAULT)
         return SpanContext(trace_id, span_id, is_remote=True, trace_flags=flags)
 
     def request(self, scope: Mapping[str, Any]) -> Request:
