@@ -16,7 +16,8 @@ from monitoring.context import current
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
 
-    from monitoring.tracing.recording import Recorder, Values
+    from monitoring.tracing.recording import Recorder
+    from monitoring.tracing.writing import Values
 
 
 class Request:
@@ -36,7 +37,7 @@ class Request:
         self.context = message
 
     def end(self, route: str, method: str, status: int) -> None:
-        answer = {"route": route, "method": method, "http_status": status, "request_id": current().request_id}
+        answer: Values = {"route": route, "method": method, "http_status": status, "request_id": current().request_id}
         values = {**self.about, **answer}
         span = self._recorder.begun(
             f"{method} {route}", self._parent, values, "server", began_ns=self._began_ns, own=self.fixed()
@@ -53,12 +54,12 @@ class Storing:
         self._request_id = current().request_id
         self._joins = request.context if request else None
         if self._joins:
-            details["traceparent"] = self._recorder.header(self._joins)
+            details["traceparent"] = recorder.header(self._joins)
 
     def done(self, message_id: UUID, conversation_id: UUID, *, is_new: bool) -> None:
         """It is in the database, now or (a repeat) for long."""
         about = {"message_id": str(message_id), "conversation_id": str(conversation_id)}
-        values = {**about, "request_id": self._request_id, "is_repeat": not is_new}
+        values: Values = {**about, "request_id": self._request_id, "is_repeat": not is_new}
         parent, own = self._place(message_id, is_new)
         if self._request:
             self._request.about = about

@@ -1,4 +1,4 @@
-"""The one place that knows OpenTelemetry's SDK; loaded only where traces are on.
+"""The spans of a process, by OpenTelemetry's SDK; loaded only where traces are on.
 
 Where a thread or task stands in a trace is kept here and not in OpenTelemetry's own context: a span may begin later
 than its ids, and its ids may be a message's.
@@ -6,8 +6,6 @@ than its ids, and its ids may be a message's.
 
 from __future__ import annotations
 
-import os
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,9 +17,9 @@ from typing import Any, Final
 from uuid import UUID
 
 from opentelemetry.context import Context
-from opentelemetry.sdk.resources import OTELResourceDetector, Resource
-from opentelemetry.sdk.trace import TracerProvider, sampling
+from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.trace import (
     NonRecordingSpan,
     Span,
@@ -30,29 +28,16 @@ from opentelemetry.trace import (
     Status,
     StatusCode,
     TraceFlags,
-    get_current_span,
     set_span_in_context,
 )
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from monitoring.client_ip import is_trusted_proxy
-from monitoring.redaction import redact
-from monitoring.tracing import Kind, Value, Work, ids
+from monitoring.tracing import Kind, Work, ids, writing
 from monitoring.tracing.doors import Request, Storing
 from monitoring.tracing.exporting import Exporter
+from monitoring.tracing.writing import Values
 
-Values = Mapping[str, Value]
 KINDS: Final = {"internal": SpanKind.INTERNAL, "server": SpanKind.SERVER, "client": SpanKind.CLIENT}
-# OpenTelemetry's own names, which receivers know; everything else is ``clawdbot.…``.
-NAMES: Final = {
-    "method": "http.request.method",
-    "route": "http.route",
-    "http_status": "http.response.status_code",
-    "model": "gen_ai.request.model",
-    "prompt_tokens": "gen_ai.usage.input_tokens",
-    "completion_tokens": "gen_ai.usage.output_tokens",
-}
-_W3C: Final = TraceContextTextMapPropagator()
 
 
 @dataclass(slots=True)
@@ -89,11 +74,11 @@ class Recorder:
     """The spans of this process. ``config``: as in ``settings.TRACES``."""
 
     def __init__(self, role: str, config: dict[str, Any]) -> None:
-        self._sampler = sampler_of(config)
+        self._sampler = writing.sampler(config)
         self._new = _Ids()
         self._provider = TracerProvider(
             sampler=self._sampler,
-            resource=_resource(role, config["version"]),
+            resource=writing.resource(role, config["version"]),
             shutdown_on_exit=False,
             id_generator=self._new,
         )
@@ -127,7 +112,7 @@ class Recorder:
 
     def note(self, values: Values) -> None:
         if span := _here.get().span:
-            span.set_attributes(attributes(values))
+            span.set_attributes(writing.attributes(values))
 
     def failed(self, what: str) -> None:
         if span := _here.get().span:
@@ -157,7 +142,7 @@ class Recorder:
         token = _given_ids.set((own.trace_id, own.span_id) if own else (0, 0))
         try:
             return self._tracer.start_span(
-                name, context, KINDS[kind], attributes(values), start_time=began_ns, record_exception=False
+                name, context, KINDS[kind], writing.attributes(values), start_time=began_ns, record_exception=False
             )
         finally:
             _given_ids.reset(token)
@@ -170,7 +155,7 @@ class Recorder:
     @contextmanager
     def of_message(self, message_id: UUID, conversation_id: UUID, traceparent: str) -> Iterator[None]:
         about = {"message_id": str(message_id), "conversation_id": str(conversation_id)}
-        token = _here.set(Here(_parsed({"traceparent": traceparent}) or self.root_of(message_id), about=about))
+        token = _here.set(Here(writing.parsed({"traceparent": traceparent}) or self.root_of(message_id), about=about))
         try:
             yield
         finally:
@@ -189,14 +174,14 @@ class Recorder:
     def _context(self, trace_id: int, span_id: int, parent: SpanContext | None) -> SpanContext:
         """The sampler decides here as it will when the span is begun: by trace and parent alone."""
         around = set_span_in_context(NonRecordingSpan(parent), Context()) if parent else Context()
-        is_sampled = self._sampler.should_sample(around, trace_id, "").decision.is_sampled()
-        flags = TraceFlags(TraceFlags.SAMPLED if is_sampled else TraceFlags.DEFAULT)
+        is_kept = self._sampler.should_sample(around, trace_id, "").decision is Decision.RECORD_AND_SAMPLE
+        flags = TraceFlags(TraceFlags.SAMPLED if is_kept else TraceFlags.DEFAULT)
         return SpanContext(trace_id, span_id, is_remote=True, trace_flags=flags)
 
     def request(self, scope: Mapping[str, Any]) -> Request:
         """Continues a trace of which one of our proxies tells; anybody else might write what he likes."""
         peer = str((scope.get("client") or ("",))[0] or "")
-        parent = _parsed(_w3c_headers(scope)) if is_trusted_proxy(peer) else None
+        parent = writing.parsed(writing.w3c_headers(scope)) if is_trusted_proxy(peer) else None
         request = Request(self, parent)
         _here.set(Here(request=request))  # for its task, which is its own and ends with it
         return request
@@ -220,55 +205,11 @@ class Recorder:
 
     def traceparent(self) -> str:
         parent = _here.get().parent
-        return self.header(parent) if parent else ""
+        return writing.header(parent) if parent else ""
 
     def header(self, context: SpanContext) -> str:
-        return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
+        return writing.header(context)
 
     def log_fields(self) -> Mapping[str, str]:
         parent = _here.get().parent
         return {"trace_id": f"{parent.trace_id:032x}", "span_id": f"{parent.span_id:016x}"} if parent else {}
-
-
-def sampler_of(config: dict[str, Any]) -> sampling.Sampler:
-    by_ratio = sampling.TraceIdRatioBased(config["ratio"])
-    return {
-        "always_on": sampling.ALWAYS_ON,
-        "always_off": sampling.ALWAYS_OFF,
-        "traceidratio": by_ratio,
-        "parentbased_always_on": sampling.DEFAULT_ON,
-        "parentbased_always_off": sampling.DEFAULT_OFF,
-        "parentbased_traceidratio": sampling.ParentBased(by_ratio),
-    }[config["sampler"]]
-
-
-def attributes(values: Values) -> dict[str, Value]:
-    """Under their public names, with a net below the rule that no secret comes here in the first place."""
-    named = {NAMES.get(name, f"clawdbot.{name}"): value for name, value in values.items()}
-    return {name: redact(value) if isinstance(value, str) else value for name, value in named.items()}
-
-
-def _parsed(headers: Mapping[str, str]) -> SpanContext | None:
-    if not headers.get("traceparent"):
-        return None
-    found = get_current_span(_W3C.extract(headers, Context())).get_span_context()
-    return found if found.is_valid else None
-
-
-def _w3c_headers(scope: Mapping[str, Any]) -> dict[str, str]:
-    return {
-        name.decode("latin-1"): value.decode("latin-1")
-        for name, value in scope.get("headers", ())
-        if name in (b"traceparent", b"tracestate")
-    }
-
-
-def _resource(role: str, version: str) -> Resource:
-    """OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES have the last word."""
-    own = {
-        "service.name": "clawdbot",
-        "service.version": version,
-        "service.instance.id": f"{socket.gethostname()}:{os.getpid()}",
-        "clawdbot.role": role,
-    }
-    return Resource.create(own).merge(OTELResourceDetector().detect())
