@@ -22,7 +22,7 @@ from tests.servers.site import until
 MIRROR = "http://deb.debian.org/debian"
 DEBOOTSTRAP = ("debootstrap", "--variant=minbase", "--include=ca-certificates", "bookworm")
 PORTS = (80, 443, 5432, 6379, 18789)
-PASSED = re.compile(r"PIP_|.*_proxy$", re.IGNORECASE)
+PASSED = re.compile(r"PIP_(INDEX_URL|EXTRA_INDEX_URL|CERT|TRUSTED_HOST)$|.*_proxy$", re.IGNORECASE)
 AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 # What systemd does before it executes a unit's line: settings, folder, user, and for the site descriptor 3.
 BEGIN = """
