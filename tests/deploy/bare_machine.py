@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,7 +22,7 @@ from tests.servers.site import until
 MIRROR = "http://deb.debian.org/debian"
 DEBOOTSTRAP = ("debootstrap", "--variant=minbase", "--include=ca-certificates", "bookworm")
 PORTS = (80, 443, 5432, 6379, 18789)
-PASSED = re.compile(r"PIP_|.*_proxy$", re.IGNORECASE)
+PASSED = re.compile(r"PIP_(INDEX_URL|EXTRA_INDEX_URL|CERT|TRUSTED_HOST)$|.*_proxy$", re.IGNORECASE)
 AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 # What systemd does before it executes a unit's line: settings, folder, user, and for the site descriptor 3.
 BEGIN = """
@@ -45,7 +45,7 @@ if os.fork():
     sys.exit()
 os.setsid()
 out = os.open(f"/var/log/{name}.out", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-os.dup2(out, 1), os.dup2(out, 2), os.close(0)
+os.dup2(os.open("/dev/null", os.O_RDONLY), 0), os.dup2(out, 1), os.dup2(out, 2)
 os.setgroups([]), os.setgid(user.pw_gid), os.setuid(user.pw_uid), os.umask(0o077)
 os.chdir("/opt/clawdbot")
 os.execve(command[0], command, env)
@@ -78,7 +78,7 @@ class BareMachine:
     @contextmanager
     def running(self) -> Iterator[None]:
         """Its processes are in a namespace of their own: they end with it."""
-        prepare = f"mount --bind /dev {self.root}/dev && mount -t proc proc {self.root}/proc"
+        prepare = f"mount --rbind /dev {self.root}/dev && mount -t proc proc {self.root}/proc"
         space = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
         line = f"{prepare} && exec chroot {self.root} sleep infinity"
         self._init = subprocess.Popen([*space, "sh", "-c", line])
@@ -116,7 +116,16 @@ class BareMachine:
 
     def end(self) -> None:
         """SIGTERM to all that ClawdBot's user runs, as ``systemctl stop`` sends it."""
-        self.run("pkill -TERM -u clawdbot; while pgrep -u clawdbot >/dev/null; do sleep 0.1; done")
+        for pid in self.processes():
+            os.kill(pid, signal.SIGTERM)
+        until(lambda: not self.processes(), "ClawdBot does not end", 60)
+
+    def processes(self) -> dict[int, str]:
+        """What ClawdBot's user runs: its id here, and its words."""
+        users = (self.root / "etc/passwd").read_text("utf-8").splitlines()
+        uid = next(int(line.split(":")[2]) for line in users if line.startswith("clawdbot:"))
+        found = {pid: Path(f"/proc/{pid}") for pid in descendants(self._pid)}
+        return {pid: words for pid, one in found.items() if (words := _words(one)) and one.stat().st_uid == uid}
 
     def bring(self, source: Path, commit: str, to: str) -> None:
         """A clone of ``source`` at a commit."""
@@ -130,11 +139,14 @@ def _root_of(pid: int) -> Path | None:
     return None
 
 
+def _words(process: Path) -> str:
+    """Empty where it has ended: nobody in there asks for the status of orphans."""
+    with suppress(OSError):
+        return (process / "cmdline").read_text("utf-8").replace("\0", " ").strip()
+    return ""
+
+
 def _answers(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def seconds_since(moment_s: float) -> str:
-    return f"{time.monotonic() - moment_s:.1f}"

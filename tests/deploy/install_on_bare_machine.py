@@ -71,7 +71,7 @@ def begin(machine: BareMachine) -> str:
     until(lambda: _answers(machine), "the site does not answer behind nginx", 120)
     for unit in SERVICES:
         machine.begin(unit)
-    return machine.run(f"{CURL} https://{HOST}/readyz; echo; ps -u clawdbot -o args=")
+    return "\n".join([machine.run(f"{CURL} https://{HOST}/readyz"), *machine.processes().values()])
 
 
 def _answers(machine: BareMachine) -> bool:
@@ -140,7 +140,7 @@ def begin_old(machine: BareMachine) -> str:
     until(lambda: _answers(machine), "the older site does not answer", 120)
     for unit in SERVICES:
         machine.begin(unit)
-    return machine.run("ps -u clawdbot -o args=")
+    return "\n".join(machine.processes().values())
 
 
 def main(words: list[str]) -> int:
@@ -162,9 +162,7 @@ def main(words: list[str]) -> int:
                 try:
                     work(walk, model)
                 finally:
-                    machine.run(
-                        "pkill -u clawdbot; service postgresql stop; service redis-server stop; nginx -s stop; true"
-                    )
+                    machine.run("service postgresql stop; service redis-server stop; nginx -s stop; true")
             lines += [f"## {part}", "", *walk.lines]
     if report:
         commit = subprocess.run(
