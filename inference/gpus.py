@@ -55,10 +55,17 @@ def _used_by_torch(cuda: Any, place: int) -> int:
     return int(total - free)
 
 
+def held_by_torch() -> int:
+    """Bytes that torch holds for this process, on all its GPUs."""
+    cuda = _cuda()
+    return sum(int(cuda.memory_reserved(place)) for place in range(cuda.device_count())) if cuda else 0
+
+
 def _cuda() -> Any:
-    """torch's, if somebody else has loaded torch and uses a GPU."""
-    torch = sys.modules.get("torch")
-    return torch.cuda if torch is not None and torch.cuda.is_initialized() else None
+    """torch's, if somebody else has loaded torch and uses a GPU. Another thread may be importing it just now."""
+    cuda = getattr(sys.modules.get("torch"), "cuda", None)
+    is_initialized = getattr(cuda, "is_initialized", None)
+    return cuda if is_initialized is not None and is_initialized() else None
 
 
 @cache

@@ -9,7 +9,6 @@ import dataclasses
 import logging
 import math
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -109,7 +108,7 @@ class Reporter:
             "detail": slot.detail[:300],
             "stats": stats_of(slot),
             "memory_bytes": memory_bytes(),
-            "gpu_memory_bytes": gpu_memory_bytes(),
+            "gpu_memory_bytes": gpus.held_by_torch(),
             "seen_at": timezone.now(),
         }
         rows = WorkerState.objects.filter(worker=self.name, model_id=slot.model_id)
@@ -135,14 +134,6 @@ def stats_of(slot: worker.Slot) -> dict[str, Any]:
 def memory_bytes() -> int:
     """Of this process, resident."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def gpu_memory_bytes() -> int:
-    """What torch holds on the GPU, where somebody else has loaded it and uses one."""
-    torch = sys.modules.get("torch")
-    if torch is None or not torch.cuda.is_initialized():
-        return 0
-    return sum(int(torch.cuda.memory_reserved(device)) for device in range(torch.cuda.device_count()))
 
 
 def _plain(value: Any) -> Any:

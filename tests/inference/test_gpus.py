@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import prometheus_client
@@ -60,6 +61,14 @@ def test_a_lost_gpu_hides_no_other(library):
 @pytest.mark.parametrize("without_package", [True, False])
 def test_without_the_library_torch_tells_the_memory(tmp_path, without_package):
     assert told(tmp_path, "one", without_package=without_package) == [None, {"0": 70.0}]
+
+
+def test_a_torch_that_another_thread_is_importing_tells_nothing_yet(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", types.ModuleType("torch"))
+    assert (gpus.utilization(), gpus.memory_bytes(), gpus.held_by_torch()) == (None, None, 0)
+
+    monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(cuda=types.ModuleType("torch.cuda")))
+    assert gpus.held_by_torch() == 0
 
 
 def test_a_process_without_a_gpu_tells_and_loads_nothing(library):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from inference.errors import InferenceError
 transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # it draws over the log
 
 _PICKLED = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
+_one_at_a_time = threading.Lock()  # while it loads, transformers changes classes and defaults of the whole process
 _LOCAL_ONLY = {"local_files_only": True, "trust_remote_code": False}
 
 
@@ -55,14 +57,19 @@ def load_model(folder: str | Path, *, device: str | None = None) -> LocalModel:
     check_folder(path)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, **_LOCAL_ONLY)  # a folder, nothing is fetched  # nosec B615
-        model = _load_weights(path, torch.float32 if device == "cpu" else torch.bfloat16)
-        image_processor = _load_eyes(path) if _sees(path) else None
+        with _one_at_a_time:
+            tokenizer, model, image_processor = _load(path, device)
     except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ModelFolderError(f"{path} cannot be loaded; download the model again: {reason}") from error
     _check_tokenizer(path, tokenizer, model)
     return ready(model.to(device), tokenizer, image_processor)
+
+
+def _load(path: Path, device: str) -> tuple[PreTrainedTokenizerBase, Any, Any]:
+    tokenizer = AutoTokenizer.from_pretrained(path, **_LOCAL_ONLY)  # a folder, nothing is fetched  # nosec B615
+    model = _load_weights(path, torch.float32 if device == "cpu" else torch.bfloat16)
+    return tokenizer, model, _load_eyes(path) if _sees(path) else None
 
 
 def ready(model: Any, tokenizer: PreTrainedTokenizerBase, image_processor: Any = None) -> LocalModel:

@@ -6,7 +6,8 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,26 @@ def test_tokens_that_the_model_does_not_know_are_refused(model_folder, tmp_path,
 
     with pytest.raises(ModelFolderError, match="more tokens than its model knows"):
         load_model(folder, device="cpu")
+
+
+@pytest.fixture
+def hasty_threads() -> Iterator[None]:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("hasty_threads")
+def test_models_that_are_loaded_at_the_same_time_are_whole(model_folder):
+    """A worker loads what bots use when it starts, and what a question wants meanwhile."""
+
+    def load(_number: int) -> bool:
+        model = load_model(model_folder, device="cpu").model
+        return model.lm_head.weight is model.model.embed_tokens.weight
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(load, range(12))) == [True] * 12
 
 
 @pytest.mark.parametrize(
