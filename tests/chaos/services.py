@@ -126,6 +126,15 @@ class ServedSite(ChaosSite):
         self._start_everything()
         return Restart("all", ended_s - began_s, time.monotonic() - ended_s)
 
+    def wait_until_settled(self, limit_s: float) -> None:
+        """Until every message has its end."""
+        end_s = time.monotonic() + limit_s
+        while (waiting := self.waiting()) != []:
+            assert time.monotonic() < end_s, (
+                f"after {limit_s:.0f} s {len(waiting or ())} wait, like {waiting and waiting[0]}"
+            )
+            time.sleep(0.3)
+
     def _start_everything(self) -> None:
         self._start_services((WEB,))
         self._start_services(OTHERS)
