@@ -19,7 +19,6 @@ from tests.chaos.people import PATIENCE_S, People
 from tests.chaos.sender import Message, Platform
 from tests.chaos.services import OTHERS, WEB, Restart, ServedSite
 from tests.integrations.dingtalk.fake_gateway import FakeGateway
-from tests.servers.site import until
 
 RATE, STREAM_RATE = 18.0, 2.0  # messages a second: callbacks, and over the long connection
 ROUNDS, ALL = 2, "all"
