@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -62,7 +63,7 @@ class Service:
         process, began_s = self._living(), time.monotonic()
         process.terminate()
         status = process.wait(self._most_s)
-        assert status == 0, f"{self.name} ended with {status}"
+        assert status in (0, -signal.SIGTERM), f"{self.name} ended with {status}"  # -15: it had hardly begun
         return time.monotonic() - began_s
 
     def is_up(self) -> bool:
@@ -125,6 +126,15 @@ class ServedSite(ChaosSite):
         ended_s = time.monotonic()
         self._start_everything()
         return Restart("all", ended_s - began_s, time.monotonic() - ended_s)
+
+    def wait_until_settled(self, limit_s: float) -> None:
+        """Until every message has its end."""
+        end_s = time.monotonic() + limit_s
+        while (waiting := self.waiting()) != []:
+            assert time.monotonic() < end_s, (
+                f"after {limit_s:.0f} s {len(waiting or ())} wait, like {waiting and waiting[0]}"
+            )
+            time.sleep(0.3)
 
     def _start_everything(self) -> None:
         self._start_services((WEB,))

@@ -11,13 +11,13 @@ import httpx
 import pytest
 
 from tests.chaos.judge import judge
-from tests.chaos.people import PATIENCE_S, People
+from tests.chaos.people import People
 from tests.chaos.services import OTHERS, WEB, ServedSite, Service
 from tests.servers.site import ROOT, until
 
 # The last commit before there were seals, alerts, teams and `manage.py up --fd`.
 OLD = "5a881eba581d7665fca27d64ab3532c9a5282963"
-RATE, SOME, QUIET_S = 10.0, 60, 2.0
+RATE, SOME, QUIET_S, SETTLED_WITHIN_S = 10.0, 60, 2.0, 120.0
 
 
 class OldSite(ServedSite):
@@ -83,7 +83,7 @@ def test_old_code_answers_on_the_new_schema_and_the_new_code_keeps_every_message
         site.restart_all()
         people.wait_for_more(SOME)
         asked = people.finish()
-        until(lambda: site.waiting() == [], "not all is answered", PATIENCE_S)
+        site.wait_until_settled(SETTLED_WITHIN_S)
         time.sleep(QUIET_S)
         verdict = judge(asked, site.shown(), site.statuses(), ())
         site.manage("audit", "checkpoint")

@@ -104,8 +104,11 @@ def first_run(walk: Walk, model: dict[str, str]) -> None:
     walk.step("a question over REST, through nginx with TLS", lambda: ask(walk.machine, "How are you?"))
     names = ("install.sh", "the units' lines, until the site answers behind nginx with TLS", "a simulated message")
     total_s = walk.total_s(*names)
-    assert total_s < MOST_S, f"{total_s:.0f} s to the first answer"
-    walk.lines += [f"**From install.sh to the first answered message: {total_s:.0f} s.**", ""]
+    verdict = "reached" if total_s < MOST_S else "missed"
+    walk.lines += [
+        f"**From install.sh to the first answered message: {total_s:.0f} s ({MOST_S:.0f} s: {verdict}).**",
+        "",
+    ]
     before = walk.machine.run(STATE)
     walk.run("install.sh a second time", install, **model)
     assert walk.machine.run(STATE) == before, "the second run changed something"
@@ -175,7 +178,7 @@ def main(words: list[str]) -> int:
             "",
         ]
         report.write_text("\n".join([*head, *lines]), "utf-8")
-    return 0
+    return 1 if any("s: missed)" in line for line in lines) else 0
 
 
 if __name__ == "__main__":
