@@ -65,7 +65,7 @@ def read(sources: Iterable[Source], kinds: Mapping[str, Kind]) -> tuple[list[Ent
 class _Loader(yaml.SafeLoader):
     """Only what UTF-8 can hold: an escape can name half a character."""
 
-    def construct_scalar(self, node: yaml.ScalarNode) -> Any:
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
         value = super().construct_scalar(node)
         str(value).encode()
         return value
