@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from celery import Celery
-from celery.signals import beat_init
+from celery.signals import beat_init, setup_logging
 from kombu.transport import redis as transport
 from kombu.utils.objects import cached_property
 from redis.exceptions import ConnectionError
@@ -28,6 +28,11 @@ class Channel(transport.Channel):
 
 
 transport.Transport.Channel = Channel
+
+
+@setup_logging.connect
+def on_setup_logging(**_: Any) -> None:
+    """Logging is Django's. Without a receiver Celery would set the root logger to a level of its own (WARNING)."""
 
 
 @beat_init.connect

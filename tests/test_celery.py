@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 from django.conf import settings
 from django.utils.module_loading import import_string
@@ -30,3 +32,9 @@ def test_every_scheduled_task_is_there() -> None:
 def test_nothing_is_put_back_through_a_dead_connection(redis_url: str) -> None:
     with Connection(redis_url) as connection:
         assert connection.default_channel.do_restore is False
+
+
+def test_workers_log_as_log_level_says() -> None:
+    before = logging.getLogger().level
+    app.log.setup(loglevel="CRITICAL", redirect_stdouts=False)
+    assert logging.getLogger().level == before
