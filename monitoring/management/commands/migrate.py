@@ -20,9 +20,11 @@ class Command(migrate.Command):
         """
         for left in reversed(range(TRIES)):
             try:
-                return super().handle(*args, **options)
+                super().handle(*args, **options)
             except OperationalError as error:
                 if not left or not isinstance(error.__cause__, DeadlockDetected):
                     raise
                 self.stderr.write("The database was busy: trying again.")
                 time.sleep(PAUSE_S)
+            else:
+                return
