@@ -21,9 +21,10 @@ class Command(migrate.Command):
         for left in reversed(range(TRIES)):
             try:
                 super().handle(*args, **options)
-                return
             except OperationalError as error:
                 if not left or not isinstance(error.__cause__, DeadlockDetected):
                     raise
                 self.stderr.write("The database was busy: trying again.")
                 time.sleep(PAUSE_S)
+            else:
+                return
