@@ -45,7 +45,8 @@ audit() { "$tools/pip-audit" --cache-dir "$cache/advisories" --progress-spinner 
 
 audit_locks() {
   audit --require-hashes --requirement requirements/base.txt --requirement requirements/production.txt \
-    --requirement requirements/gpu.txt --requirement requirements/development.txt --requirement requirements/scan.txt
+    --requirement requirements/gpu.txt --requirement requirements/traces.txt --requirement requirements/development.txt \
+    --requirement requirements/scan.txt
 }
 
 # Stands in no lock, as its wheels differ by index.

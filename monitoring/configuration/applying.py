@@ -36,7 +36,7 @@ class Remark(str):
 class Change:
     """``fields``: (name, before, after) of what is set; of a secret a ``Remark``."""
 
-    sign: Sign
+    doing: Sign
     label: str
     fields: tuple[tuple[str, Any, Any], ...] = ()
     goes_with_it: tuple[str, ...] = ()
@@ -47,8 +47,8 @@ class Outcome:
     changes: list[Change] = field(default_factory=list)
     unchanged: int = 0
 
-    def count(self, sign: Sign) -> int:
-        return sum(change.sign == sign for change in self.changes)
+    def count(self, doing: Sign) -> int:
+        return sum(change.doing == doing for change in self.changes)
 
 
 @dataclass(frozen=True, slots=True)

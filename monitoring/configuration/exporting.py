@@ -36,7 +36,8 @@ def export() -> str:
     with bind(actor=ACTOR):
         parts = [part for kind in kinds.values() if kind.fields for part in _of_kind(kind, rows)]
         audit.record("configuration.exported")
-    return "\n".join([f"# {_('Written by manage.py configure --export. Secrets are never exported.')}", *parts]) + "\n"
+    head = _("Written by manage.py configure --export. Secrets are never exported.")
+    return "\n".join([f"# {head}", *parts]) + "\n"
 
 
 def _of_kind(kind: Kind, rows: Rows) -> Iterator[str]:

@@ -13,9 +13,9 @@ from random import Random
 from typing import Any
 from urllib.parse import urlencode
 
-from integrations.base import Credentials, WebhookRequest
 from integrations.dingtalk.crypto import EventKeys, callback_signature, card_secret
 from integrations.feishu.crypto import encrypt, event_signature
+from integrations.values import Credentials, WebhookRequest
 
 JSON = {"content-type": "application/json"}
 Make = Callable[[Credentials, str, str, float], WebhookRequest]  # app, id, text, when

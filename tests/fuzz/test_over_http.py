@@ -22,8 +22,9 @@ import httpx
 import psycopg
 import pytest
 
-from integrations.base import Adapter, Credentials, IncomingMessage, WebhookRequest
+from integrations.base import Adapter
 from integrations.feishu.adapter import FeishuAdapter
+from integrations.values import Credentials, IncomingMessage, WebhookRequest
 from tests.bots.e2e.conftest import own_redis, production_env  # noqa: F401  (a fixture)
 from tests.canary.search import Canary, Search
 from tests.canary.site import letters

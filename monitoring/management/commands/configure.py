@@ -77,9 +77,9 @@ class Command(BaseCommand):
     def _show(self, outcome: Outcome) -> None:
         styles = {"+": self.style.SUCCESS, "~": self.style.WARNING, "-": self.style.ERROR}
         for change in outcome.changes:
-            self.stdout.write(styles[change.sign](f"{change.sign} {change.label}{_and_with_it(change)}"))
+            self.stdout.write(styles[change.doing](f"{change.doing} {change.label}{_and_with_it(change)}"))
             for name, before, after in change.fields:
-                old = f"{_short(before)} -> " if change.sign == "~" and before is not None else ""
+                old = f"{_short(before)} -> " if change.doing == "~" and before is not None else ""
                 self.stdout.write(f"    {name}: {old}{_short(after)}")
 
     def _sum_up(self, outcome: Outcome, *, is_dry_run: bool) -> None:

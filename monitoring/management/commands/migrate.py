@@ -1,30 +1,26 @@
-"""``manage.py migrate``: Django's, which on PostgreSQL begins again where a running site stood in its way."""
+"""``manage.py migrate``: Django's own, beside a running site (monitoring/migrating.py).
+
+With DATABASE_OWNER_URL it works as the owner, who then gives the site its rights.
+"""
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from django.core.management.commands import migrate
-from django.db import OperationalError
-from psycopg.errors import DeadlockDetected
+from django.db import DEFAULT_DB_ALIAS, connection
 
-TRIES, PAUSE_S = 10, 0.5
+from monitoring import grants
+from monitoring.migrating import PatientExecutor
 
 
 class Command(migrate.Command):
     def handle(self, *args: Any, **options: Any) -> None:
-        """The old code goes on meanwhile: its statements and ours may wait for each other, and PostgreSQL ends ours.
-
-        That migration is undone as a whole, those before it stay.
-        """
-        for left in reversed(range(TRIES)):
-            try:
-                super().handle(*args, **options)
-            except OperationalError as error:
-                if not left or not isinstance(error.__cause__, DeadlockDetected):
-                    raise
-                self.stderr.write("The database was busy: trying again.")
-                time.sleep(PAUSE_S)
-            else:
-                return
+        migrate.MigrationExecutor = PatientExecutor  # type: ignore[attr-defined]  # where Django's command looks it up
+        if not grants.has_owner() or options.get("database") != DEFAULT_DB_ALIAS:
+            super().handle(*args, **options)
+            return
+        role = str(connection.settings_dict["USER"])
+        with grants.as_owner():
+            super().handle(*args, **options)
+            grants.give_to(role, connection)
