@@ -23,7 +23,7 @@ from tests.integrations.dingtalk.fake_gateway import FakeGateway
 RATE, STREAM_RATE = 18.0, 2.0  # messages a second: callbacks, and over the long connection
 ROUNDS, ALL = 2, "all"
 BETWEEN = 60  # messages from one restart to the next, at least
-STREAM_CHAT = 100_000  # none of the others has this number
+STREAM_CHAT, STREAM_CHATS = 100_000, 60  # numbers that no other chat has; in one alone the platform's pace would count
 ACKED_WITHIN_S = 3.0
 SETTLED_WITHIN_S = 180.0  # a busy machine is behind by then
 QUIET_S = 2.0  # a double may come late
@@ -37,7 +37,7 @@ class Gateway(FakeGateway):
 
 
 class Talker:
-    """One person in a chat over the long connection: each message is pushed until it is acknowledged."""
+    """One person in many chats over the long connection: each message is pushed until it is acknowledged."""
 
     def __init__(self, gateway: FakeGateway, platform: Platform) -> None:
         self._gateway, self._platform = gateway, platform
@@ -48,9 +48,9 @@ class Talker:
         for number in itertools.count():
             if self.is_over:
                 return
-            message = Message(
-                f"c{STREAM_CHAT}m{number}", f"c{STREAM_CHAT}", "dingtalk-plain", f"c{STREAM_CHAT}m{number} hi"
-            )
+            turn, chat = divmod(number, STREAM_CHATS)
+            name = f"c{STREAM_CHAT + chat}"
+            message = Message(f"{name}m{turn}", name, "dingtalk-plain", f"{name}m{turn} hi")
             message.began_s = time.monotonic()
             while not await self._acked(message):
                 await self._gateway.until(lambda: self._gateway.live, PATIENCE_S)
