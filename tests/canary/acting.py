@@ -61,6 +61,10 @@ class Cast:
         self.endpoints: dict[str, Json] = {}
         self.rest_sign_in()
 
+    def close(self) -> None:
+        for caller in (self.anybody, self.page, self.rest):
+            caller.close()
+
     # -- signing in --
 
     def rest_sign_in(self) -> None:

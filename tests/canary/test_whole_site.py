@@ -53,6 +53,7 @@ def test_no_planted_secret_comes_out_of_a_whole_site_anywhere(tmp_path: Path) ->
                 cast.wait_for_answers()
                 cast.second_factor()
                 collecting.while_it_runs(cast, tmp_path)
+                cast.close()
                 site.stop()
         finally:
             site.close()
