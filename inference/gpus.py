@@ -34,7 +34,9 @@ def _told(read: Callable[[Any, Any], float]) -> Iterator[tuple[str, float]]:
     """(number on the machine, what the library says) of each GPU that this process may use."""
     cuda = _cuda()
     nvml = _nvml() if cuda else None
-    for place in range(cuda.device_count()) if nvml else ():
+    if nvml is None:
+        return
+    for place in range(cuda.device_count()):
         try:  # by its name, for CUDA_VISIBLE_DEVICES numbers anew
             gpu = nvml.nvmlDeviceGetHandleByUUID(f"GPU-{cuda.get_device_properties(place).uuid}")
             yield str(nvml.nvmlDeviceGetIndex(gpu)), read(nvml, gpu)

@@ -150,7 +150,7 @@ def _call_of(value: Any) -> ToolCall:
     name = value.get("name") or value.get("function")
     if not isinstance(name, str) or not name.strip():
         raise Unreadable("it names no tool")
-    given = next((value[key] for key in ("arguments", "parameters") if value.get(key) is not None), {})
+    given: Any = next((value[key] for key in ("arguments", "parameters") if value.get(key) is not None), {})
     return ToolCall(name.strip(), _arguments(given))
 
 
