@@ -134,7 +134,9 @@ def _called_characters(message: dict[str, Any]) -> int:
 class ChatMessageSerializer(serializers.Serializer[Any]):
     role = serializers.ChoiceField(choices=["system", "developer", "user", "assistant", "tool"])
     content = ContentField(allow_null=True, required=False)
-    tool_calls = ToolCallSerializer(many=True, required=False, allow_null=True, max_length=MOST_TOOLS)
+    tool_calls = serializers.ListField(
+        child=ToolCallSerializer(), required=False, allow_null=True, max_length=MOST_TOOLS
+    )
     tool_call_id = IdField(required=False, allow_null=True, help_text="Of a message with the role `tool`.")
 
     def validate(self, given: dict[str, Any]) -> dict[str, Any]:
