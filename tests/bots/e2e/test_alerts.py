@@ -151,6 +151,7 @@ class Stage:
         self.admin = Admin(self.site)
 
     def close(self) -> None:
+        self.admin.http.close()
         self.site.close()
         self.postgres.kill()
         self.redis.kill()
