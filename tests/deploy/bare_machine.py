@@ -111,8 +111,8 @@ class BareMachine:
 
     def begin(self, unit: str, *instead: str) -> None:
         """What systemd does with a unit; ``instead``: other words than those of its ExecStart."""
-        (self.root / "root/begin.py").write_text(BEGIN)
-        self.run(" ".join(["python3", "/root/begin.py", unit, *instead]))
+        (self.root / "usr/local/sbin/begin.py").write_text(BEGIN)
+        self.run(" ".join(["python3", "/usr/local/sbin/begin.py", unit, *instead]))
 
     def end(self) -> None:
         """SIGTERM to all that ClawdBot's user runs, as ``systemctl stop`` sends it."""
