@@ -34,7 +34,8 @@ def test_nothing_is_put_back_through_a_dead_connection(redis_url: str) -> None:
         assert connection.default_channel.do_restore is False
 
 
-def test_workers_log_as_log_level_says() -> None:
+def test_workers_log_as_log_level_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app.log, "already_setup", False)  # else Celery does nothing a second time
     before = logging.getLogger().level
     app.log.setup(loglevel="CRITICAL", redirect_stdouts=False)
     assert logging.getLogger().level == before
