@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import traceback
 from collections.abc import Iterator
@@ -30,6 +31,18 @@ def idle_threads_stay() -> None:
 
     leases.IDLE_S = 3600.0
     delivery._flushers._idle_s = 3600.0
+
+
+@pytest.fixture(autouse=True)
+def leases_of_uncommitted_rows_last(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The watcher of leases looks by a connection of its own. On PostgreSQL it does not see what a test has not
+    committed, takes such a lease for lost, and now and then a turn would end without an answer.
+    """
+    from bots import leases
+
+    marker = request.node.get_closest_marker("django_db")
+    if marker and not marker.kwargs.get("transaction") and "transactional_db" not in request.fixturenames:
+        monkeypatch.setattr(leases, "RENEW_S", math.inf)
 
 
 @pytest.fixture(scope="session", autouse=True)
