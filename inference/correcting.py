@@ -121,10 +121,7 @@ def _faults(calls: Sequence[ToolCall], request: GenRequest) -> list[str]:
 
 
 def _misfits(call: ToolCall, schema: Mapping[str, Any]) -> str:
-    try:
-        return "; ".join(islice(misfits(json.loads(call.arguments), schema), MOST_MISFITS))
-    except RecursionError:
-        return ""  # nested too deep to be looked at: for the caller to judge
+    return "; ".join(islice(misfits(json.loads(call.arguments), schema), MOST_MISFITS))
 
 
 def _correction(result: Result, faults: Sequence[str], request: GenRequest) -> tuple[ChatMessage, ...]:

@@ -141,9 +141,10 @@ def test_both_tries_count_and_share_the_limit(remote, service):
 def test_nothing_else_is_asked_again(remote, service, first, values):
     service.script(first, Script([GOOD]))
 
-    correcting.submit(remote, ask(**values)).result()
+    result = correcting.submit(remote, ask(**values)).result()
 
     assert len(service.requests) == 1
+    assert [call.problem for call in result.tool_calls if "asked again" in call.problem] == []
 
 
 @pytest.mark.parametrize(
@@ -185,14 +186,19 @@ def test_the_second_try_is_cancelled_like_the_first(remote, service):
 
 
 class TakesOne(OpenAIEngine):
-    """Refuses all but its first request."""
+    """Does something before its second request, or refuses it."""
 
     refusal: Exception | None = None
 
     def submit(self, request: GenRequest) -> OpenAIReply:
-        if request.id.endswith(".again") and self.refusal:
-            raise self.refusal
+        self.asked = request
+        if request.id.endswith(".again"):
+            self.meanwhile()
+            if self.refusal:
+                raise self.refusal
         return super().submit(request)
+
+    def meanwhile(self) -> None: ...
 
 
 @pytest.mark.parametrize(
@@ -211,6 +217,25 @@ def test_an_engine_that_takes_no_second_try_ends_the_first(service, http, refusa
 
     assert (result.finish, [call.problem for call in result.tool_calls]) == (finish, problems)
     assert result.usage == Usage(11, 7)
+
+
+def test_cancelling_between_the_tries_ends_the_second(service, http):
+    service.script(Script([UNKNOWN]), Script(["Good."], wait_s=30))
+    engine = TakesOne(service.base_url, "m", service.api_key, http)
+    reply = correcting.submit(engine, ask())
+    engine.meanwhile = reply.cancel
+
+    assert reply.result().finish == "cancelled"
+
+
+def test_the_second_try_has_the_time_that_the_first_one_left(service, http):
+    service.script(Script([UNKNOWN], wait_s=0.1), Script([GOOD]))
+    engine = TakesOne(service.base_url, "m", service.api_key, http)
+
+    correcting.submit(engine, ask(deadline_s=60.0)).result()
+
+    assert len(service.requests) == 2
+    assert 0 < engine.asked.deadline_s <= 59.9
 
 
 # -- a local model --
