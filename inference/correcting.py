@@ -18,7 +18,7 @@ from inference.base import ChatMessage, Delta, Engine, Finish, GenRequest, Reply
 from inference.engines.replies import Roster, TrackedReply
 from inference.engines.tool_schema import misfits
 from inference.engines.tool_splitter import offered, parameters_of
-from inference.errors import InferenceError, ShuttingDown
+from inference.errors import FILTERED, InferenceError, ShuttingDown
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ def _ended(finish: Finish, error: str = "") -> Result:
 
 def _better(first: Result, second: Result) -> Result:
     """The second, unless it came to nothing: then the answer ends as it would have without it."""
-    if second.finish in ("cancelled", "shutdown"):
+    if second.finish in ("cancelled", "shutdown") or second.error == FILTERED:
         return second
     problem = next((call.problem for call in second.tool_calls if call.problem), "")
     if second.finish in ("stop", "tool_calls") and not problem:

@@ -16,7 +16,7 @@ from inference.engines.local.answer import AnswerWriter
 from inference.engines.local.engine import LocalEngine
 from inference.engines.openai import OpenAIEngine, OpenAIReply
 from inference.engines.tool_schema import misfits
-from inference.errors import QueueFull, ShuttingDown
+from inference.errors import FILTERED, QueueFull, ShuttingDown
 from tests.inference.engines.conftest import make_tokenizer
 from tests.servers.model_service import Script
 
@@ -170,6 +170,15 @@ def test_a_call_that_only_does_not_fit_is_not_lost(remote, service):
     result = correcting.submit(remote, ask()).result()
 
     assert calls_of(result) == [("weather", {"city": "Bonn", "days": "two"})]
+
+
+def test_what_the_services_filter_stops_is_told_as_that(remote, service):
+    """Another model would be asked else, and be a way round it."""
+    service.script(Script([UNKNOWN]), Script(["It"], finish="content_filter"))
+
+    result = correcting.submit(remote, ask()).result()
+
+    assert (result.finish, result.error, result.tool_calls) == ("error", FILTERED, ())
 
 
 def test_the_second_try_is_cancelled_like_the_first(remote, service):
