@@ -22,9 +22,6 @@ from tests.integrations.feishu.fake_feishu import FakeFeishu
 
 from .answers import CHAT, MemoryMeter, answer, fail_often, group
 
-QPS = (403, {"code": "Forbidden.AccessDenied.QpsLimitForAppkeyAndApi", "message": "qps"})
-OVER_QUOTA = (403, {"code": "Forbidden.AccessDenied.ApiCountLimitForOrg", "message": "no"})
-
 
 def test_each_answered_call_is_billed_once_and_tokens_are_not(
     in_dingtalk: DingTalkAdapter,
@@ -47,10 +44,10 @@ def test_each_answered_call_is_billed_once_and_tokens_are_not(
 @pytest.mark.parametrize(
     ("fault", "billed"),
     [
-        (QPS, 0),
+        (ding.QPS, 0),
         (ding.CUT_AFTER, 1),
         ((400, {"code": "contain.notAllowed.word"}), 1),
-        (OVER_QUOTA, 0),
+        (ding.OVER_QUOTA, 0),
     ],
 )
 def test_a_failed_call_is_billed_unless_its_pace_or_the_network_was_the_reason(
@@ -78,7 +75,7 @@ def test_an_unreached_host_is_not_billed(
 
 @pytest.mark.parametrize(
     ("path", "fault", "quota"),
-    [(ding.TO_GROUP, OVER_QUOTA, "api"), (ding.SESSION, (200, {"errcode": 90030}), "webhook")],
+    [(ding.TO_GROUP, ding.OVER_QUOTA, "api"), (ding.SESSION, (200, {"errcode": 90030}), "webhook")],
 )
 def test_the_month_is_used_up_when_dingtalk_says_so(
     in_dingtalk: DingTalkAdapter,
