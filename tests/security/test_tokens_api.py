@@ -15,7 +15,7 @@ from rest_framework.views import APIView
 from rest_framework.viewsets import ViewSet
 
 from clawdbot_site.security import authentication as auth
-from clawdbot_site.security import jwt
+from clawdbot_site.security import jwt, signing_keys
 from clawdbot_site.security.models import ApiClient, RefreshToken, User
 from clawdbot_site.security.urls import token_urlpatterns
 from clawdbot_site.security.views import jwks
@@ -65,10 +65,10 @@ urlpatterns = [
 def site(settings, tmp_path):
     settings.ROOT_URLCONF, settings.STATIC_ROOT = __name__, tmp_path
     cache.clear()
-    jwt.ring.forget()
+    signing_keys.ring.forget()
     audit.REFUSALS.clear()
     yield
-    jwt.ring.forget()
+    signing_keys.ring.forget()
 
 
 @pytest.fixture
@@ -311,7 +311,7 @@ def test_published_keys_hold_the_tokens_key_and_no_private_half(user):
     answer = APIClient().get("/.well-known/jwks.json")
     assert answer.status_code == 200
     assert {tuple(sorted(key)) for key in answer.json()["keys"]} == {("alg", "crv", "kid", "kty", "use", "x", "y")}
-    assert jwt.ring.signing_key()[0] in {key["kid"] for key in answer.json()["keys"]}
+    assert signing_keys.ring.signing_key()[0] in {key["kid"] for key in answer.json()["keys"]}
 
 
 # -- WebSocket --
