@@ -16,8 +16,8 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from clawdbot_site.security import jwt, refresh_tokens, second_factor, signing_keys
-from clawdbot_site.security.authentication import ClientPrincipal, Principal, Refused, authenticate_key
 from clawdbot_site.security.models import ApiClient, User
+from clawdbot_site.security.principals import ClientPrincipal, Principal, Refused, authenticate_key
 from clawdbot_site.security.roles import scopes_of
 from clawdbot_site.security.serializers import (
     JwkSetSerializer,

@@ -11,8 +11,8 @@ from django.contrib.auth.models import Group
 from django.urls import get_resolver, reverse
 
 from clawdbot_site.security import second_factor, totp
-from clawdbot_site.security.authentication import principal_from_session
 from clawdbot_site.security.models import RecoveryCode, User
+from clawdbot_site.security.sockets import principal_from_session
 from clawdbot_site.settings import env as environment
 from monitoring.models import AuditLog
 
