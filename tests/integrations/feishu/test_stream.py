@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from logging import ERROR, WARNING
 
 import pytest
 
@@ -12,6 +13,7 @@ from integrations.errors import NotTaken
 from integrations.feishu import frames, line
 from integrations.feishu.frames import Frame
 from integrations.feishu.stream import FeishuStream
+from tests import logged
 
 from .fake_gateway import SERVICE_ID, Gateway
 from .listening import Listener, event, held, until
@@ -76,7 +78,7 @@ async def test_split_message_is_joined_in_any_order(
 
     assert listener.texts == [text]
     assert gateway.acks[0].header("seq") == "3"
-    assert [record.message for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []
+    assert [record.message for record in logged.by(caplog, "integrations.feishu") if record.levelno >= WARNING] == []
 
 
 async def test_answer_of_a_callback_travels_as_base64(
@@ -137,7 +139,7 @@ async def test_a_failure_of_ours_is_logged_and_the_message_comes_again(
         await until(lambda: len(gateway.taken) == 2)
 
     assert listener.texts == ["next", "你好 👍"]
-    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == [
+    assert [record.message for record in logged.by(caplog, "integrations.feishu") if record.levelno == ERROR] == [
         "an event of Feishu's long connection was not handled"
     ]
 
