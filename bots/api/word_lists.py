@@ -64,7 +64,7 @@ class FoundSerializer(serializers.Serializer[Any]):
     end = serializers.IntegerField()
 
 
-class OutcomeSerializer(serializers.Serializer[Any]):
+class TriedSerializer(serializers.Serializer[Any]):
     found = FoundSerializer(many=True)
     shown = serializers.CharField(help_text="The text as it would pass; empty where it is blocked.")
 
@@ -82,7 +82,7 @@ class WordListViewSet(ResourceViewSet):
         """Not the lists of bots that another team owns."""
         return without_foreign(super().get_queryset(), self.request.auth, "bots", Bot.objects.all())
 
-    @extend_schema(summary="What a list would do to a text", request=TrySerializer, responses=OutcomeSerializer)
+    @extend_schema(summary="What a list would do to a text", request=TrySerializer, responses=TriedSerializer)
     @action(detail=True, methods=["post"], url_path="try")
     def try_text(self, request: Request, pk: str | None = None) -> Response:
         row = self.get_object()
@@ -93,7 +93,7 @@ class WordListViewSet(ResourceViewSet):
             outcome = trying.outcome(row, given.validated_data["text"])
         except rules.BadRule as error:
             raise serializers.ValidationError({"text": [str(error)]}) from None
-        return Response(OutcomeSerializer(outcome).data)
+        return Response(TriedSerializer(outcome).data)
 
     @extend_schema(summary="A list as a plain text file", responses={(200, "text/plain"): OpenApiTypes.STR})
     @action(detail=True, methods=["get"], url_path="text")

@@ -196,8 +196,12 @@ SPECTACULAR_SETTINGS = {
     "COMPONENT_SPLIT_REQUEST": True,
     "ENUM_NAME_OVERRIDES": {
         "AppPlatform": "integrations.models.Platform",
+        "ConversationPlatform": "bots.models.conversation.Conversation.Platform",
+        "IPRuleAction": "clawdbot_site.security.models.network.IPRule.Action",
         "MessageStatus": "bots.models.conversation.Message.Status",
         "ModelStatus": "inference.models.LanguageModel.Status",
+        "WordListAction": "bots.models.words.WordList.Action",
+        "WordListPlace": "bots.models.words.WordList.Place",
     },
 }
 

@@ -53,7 +53,7 @@ def _make_rows() -> dict[str, str]:
     }
     endpoint = factories.endpoint(bot=bot, credential=factories.credential(**secrets))
     question = factories.web_question(bot, status="failed", error="no power")
-    factories.group_robot(signing_secret=PLANTED[4])  # listed, not named: a platform out of reach is an honest 502
+    factories.group_robot(signing_secret=PLANTED[4])
     rule = IPRule.objects.create(action="block", network="198.51.100.0/24", scope="site")
     return {
         "bots": bot.slug,
@@ -125,6 +125,8 @@ def _failures(recorder: Any) -> Iterator[tuple[str, str]]:
 
 def _is_habit(name: str, info: Any) -> bool:
     said = info.failure.message
+    if name == "not_a_server_error":  # the platform of the one group robot is out of reach, and the file says so
+        return "/group-robots/" in info.code_sample and info.failure.status_code == 502
     return name == "negative_data_rejection" and (
         "in body" in said or "=' " in f"{info.code_sample} " or "=&" in info.code_sample
     )
