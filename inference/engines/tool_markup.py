@@ -168,9 +168,14 @@ def _arguments(value: Any) -> str:
 
 def _typed(pairs: Iterator[tuple[str, str]], schema: Mapping[str, Any]) -> str:
     """Values that stand as plain text: JSON unless the schema says text, or unless they are none."""
+    return _arguments({name: text if _is_text(schema, name) else _plain(text) for name, text in pairs})
+
+
+def _is_text(schema: Mapping[str, Any], name: str) -> bool:
+    """The caller's schema may be anything: only its outermost object was looked at."""
     kinds = schema.get("properties")
-    declared = {name: kind.get("type") for name, kind in kinds.items()} if isinstance(kinds, Mapping) else {}
-    return _arguments({name: text if declared.get(name) == "string" else _plain(text) for name, text in pairs})
+    kind = kinds.get(name) if isinstance(kinds, Mapping) else None
+    return isinstance(kind, Mapping) and kind.get("type") == "string"
 
 
 def _plain(text: str) -> Any:

@@ -150,9 +150,6 @@ class SentCalls:
         self._calls: list[dict[str, str]] = []
         self._places: dict[int, int] = {}  # the service's index -> ours
 
-    def __bool__(self) -> bool:
-        return bool(self._calls)
-
     def add(self, index: int | None, id: str, name: str, arguments: str) -> None:
         """A piece. Some services send no index: then each piece with a name begins a call."""
         is_new = index not in self._places if index is not None else bool(name) or not self._calls

@@ -158,6 +158,16 @@ def test_values_in_plain_text_have_the_type_that_the_schema_says():
     assert values(split([markup])[1]) == [("weather", {"city": "007", "days": 7})]
 
 
+@pytest.mark.parametrize(
+    "schema", [{"properties": {"days": True}}, {"properties": ["days"]}, {"properties": {"days": []}}]
+)
+def test_a_schema_that_says_nothing_of_a_value_leaves_it_as_json(schema):
+    tool = {"type": "function", "function": {"name": "weather", "parameters": schema}}
+    markup = "<function=weather><parameter=days>7</parameter></function>"
+
+    assert values(split([markup], (tool,))[1]) == [("weather", {"days": 7})]
+
+
 def test_bare_json_is_a_call_only_of_a_tool_that_was_offered():
     other = '{"name": "Müller", "age": 5}'
 
