@@ -6,7 +6,6 @@ import json
 
 import openai
 import pytest
-from rest_framework.test import APIClient
 
 from bots.models import Message, WordList
 from monitoring.models import AuditLog
@@ -25,13 +24,6 @@ CALL = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "we
 MARKUP = '<tool_call>{"name": "weather", "arguments": {"city": "北京"}}</tool_call>'
 SENT = Script(["I look.", {"tool_calls": [CALL]}, {"tool_calls": [{"index": 0, "function": {"arguments": '"北京"}'}}]}])
 WRITTEN = Script([f"I look. {MARKUP[:30]}", MARKUP[30:]])
-
-
-@pytest.fixture
-def caller(key_with) -> APIClient:
-    client = APIClient(raise_request_exception=False)
-    client.credentials(HTTP_AUTHORIZATION=f"Bearer {key_with('chat')}")
-    return client
 
 
 @pytest.mark.parametrize("script", [SENT, WRITTEN], ids=["sent", "written"])
