@@ -22,7 +22,7 @@ from monitoring import logs, metrics, tracing
 from monitoring.ids import uuid7
 from monitoring.tracing import exporting, ids
 from tests.servers.site import ROOT
-from tests.servers.trace_receiver import TraceReceiver, tree
+from tests.servers.trace_receiver import TraceReceiver, reachable, tree
 
 FOREIGN = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 PROXY = "10.9.8.7"
@@ -31,19 +31,14 @@ PROXY = "10.9.8.7"
 @pytest.fixture
 def receiver(settings: Any) -> Iterator[TraceReceiver]:
     settings.TRUSTED_PROXIES = [PROXY]
-    with TraceReceiver() as running:
-        address = running.url.removeprefix("http://")
-        settings.OUTBOUND_TRUSTED_ORIGINS = [*settings.OUTBOUND_TRUSTED_ORIGINS, address]
+    with reachable(settings) as running:
         yield running
-        tracing.end()
 
 
 @pytest.fixture
 def start(receiver: TraceReceiver, settings: Any) -> Any:
-    usual = {"sampler": "parentbased_always_on", "ratio": 1.0, "version": "1.2", "ca_file": "", "secret_headers": {}}
-
     def begin(**changed: Any) -> None:
-        settings.TRACES = {**usual, "endpoint": f"{receiver.url}/v1/traces", **changed}
+        settings.TRACES = receiver.config(**changed)
         tracing.start("site")
 
     return begin
