@@ -61,12 +61,17 @@ def _whole(reader: Callable[[str, Parameters], Iterator[ToolCall]]) -> Reader:
 
 def json_calls(body: str, parameters: Parameters) -> Iterator[ToolCall]:
     """Objects with a name and arguments, one after the other or in a list. Raises Unreadable."""
-    at = _BLANK.match(body).end()  # type: ignore[union-attr]  # matches the empty text, too
+    at = _past_blanks(body, 0)
     while at < len(body):
         value, at = _json_value(body, at)
         for call in value if isinstance(value, list) else [value]:
             yield _call_of(call)
-        at = _BLANK.match(body, at).end()  # type: ignore[union-attr]
+        at = _past_blanks(body, at)
+
+
+def _past_blanks(text: str, at: int) -> int:
+    found = _BLANK.match(text, at)
+    return found.end() if found else at
 
 
 def _tagged(body: str, parameters: Parameters) -> Iterator[ToolCall]:
