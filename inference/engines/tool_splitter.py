@@ -10,7 +10,7 @@ from typing import Any
 
 from inference.base import GenRequest, ToolCall
 from inference.engines.tool_markup import FAMILIES, Family, Parameters, Unreadable, arguments_of, json_calls, unreadable
-from inference.text import held_back
+from inference.text import Splitter, held_back
 
 _OPENINGS = {family.opening: family for family in FAMILIES}
 _LEFTOVERS = ("</tool_call>", "<｜tool▁calls▁end｜>")  # ends without a beginning: some models forget it
@@ -31,7 +31,7 @@ def offered(request: GenRequest) -> tuple[Mapping[str, Any], ...]:
     return request.tools
 
 
-class ToolSplitter:
+class ToolSplitter(Splitter):
     """Feed text, get pieces of text and ToolCalls.
 
     An opening right after a backtick is a quotation, as for thinking. Markup that is never closed goes on to the end.
@@ -39,12 +39,10 @@ class ToolSplitter:
     """
 
     def __init__(self, tools: Sequence[Mapping[str, Any]] = ()) -> None:
+        super().__init__()
         self._parameters: Parameters = {_name(tool): _schema(tool) for tool in tools}
         self._family: Family | None = None
         self._is_start = bool(tools)
-        self._skips_space = False
-        self._buffer = ""
-        self._last_character = ""
 
     def feed(self, text: str) -> list[Piece]:
         self._buffer += text
@@ -99,14 +97,8 @@ class ToolSplitter:
         """The first one that is no quotation."""
         if "<" not in self._buffer and "[" not in self._buffer:
             return 0, ""
-        found = [(at, marker) for marker in _MARKERS if (at := self._unquoted(marker)) >= 0]
+        found = [(at, marker) for marker in _MARKERS if (at := self._find(marker)) >= 0]
         return min(found, default=(0, ""))
-
-    def _unquoted(self, marker: str) -> int:
-        at = self._buffer.find(marker)
-        while at >= 0 and (self._buffer[at - 1] if at else self._last_character) == "`":
-            at = self._buffer.find(marker, at + 1)
-        return at
 
     def _closing_at(self) -> int:
         """Where the markup ends: not inside a string of its JSON."""
@@ -134,12 +126,7 @@ class ToolSplitter:
         return [self.judged(call) for call in calls] if all(call.name in self._parameters for call in calls) else []
 
     def _take(self, size: int, pieces: list[Piece]) -> None:
-        text, self._buffer = self._buffer[:size], self._buffer[size:]
-        self._last_character = text[-1:] or self._last_character
-        if self._skips_space:
-            text = text.lstrip()
-            self._skips_space = not text
-        if text:
+        if text := self._taken(size):
             pieces.append(text)
 
 
@@ -148,15 +135,14 @@ class SentCalls:
 
     def __init__(self) -> None:
         self._calls: list[dict[str, str]] = []
-        self._places: dict[int, int] = {}  # the service's index -> ours
+        self._open: dict[int | None, dict[str, str]] = {}  # by the service's index
 
     def add(self, index: int | None, id: str, name: str, arguments: str) -> None:
-        """A piece. Some services send no index: then each piece with a name begins a call."""
-        is_new = index not in self._places if index is not None else bool(name) or not self._calls
-        if is_new:
-            self._calls.append({"id": "", "name": "", "arguments": ""})
-            self._places[-1 if index is None else index] = len(self._calls) - 1
-        call = self._calls[self._places[-1 if index is None else index]]
+        """A piece. A name begins another call where a service sends no index, or one index with another id."""
+        call = self._open.get(index)
+        if call is None or (name and (index is None or (id and id != call["id"]))):
+            call = self._open[index] = {"id": "", "name": "", "arguments": ""}
+            self._calls.append(call)
         call["id"], call["name"] = call["id"] or id, call["name"] or name
         call["arguments"] += arguments
 

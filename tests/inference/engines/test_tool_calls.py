@@ -178,6 +178,15 @@ def test_bare_json_is_a_call_only_of_a_tool_that_was_offered():
     assert ToolSplitter().feed('{"a"') == ['{"a"'], "without tools nothing waits"
 
 
+def test_calls_that_a_service_sends_whole_and_all_with_one_index_are_told_apart_by_their_ids():
+    """As some services do."""
+    sent = SentCalls()
+    for piece in [(0, "a", "weather", "{}"), (0, "b", "weather", '{"city": "x"}'), (0, "b", "", "")]:
+        sent.add(*piece)
+
+    assert [(call.id, call.arguments) for call in sent.whole()] == [("a", "{}"), ("b", '{"city": "x"}')]
+
+
 def test_calls_sent_in_pieces_are_put_together():
     sent = SentCalls()
     for piece in [(0, "a", "weather", ""), (1, "b", "now", ""), (0, "", "", '{"city":'), (0, "", "", ' "x"}')]:
