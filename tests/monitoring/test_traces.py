@@ -208,6 +208,8 @@ def test_off_nothing_that_traces_need_is_loaded(tmp_path):
         ("OTEL_TRACES_SAMPLER", "sometimes", "parentbased_traceidratio"),
         ("OTEL_TRACES_SAMPLER_ARG", "20", "a share from 0 to 1"),
         ("OTEL_EXPORTER_OTLP_HEADERS", "canary", "authorization=Bearer"),
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/no/such/file", "/no/such/file holds no certificate that can be read"),
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", __file__, "holds no certificate that can be read"),
         ("TRACE_URL", "https://jaeger/trace/", "{trace_id}"),
     ],
 )
