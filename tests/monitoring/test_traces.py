@@ -21,7 +21,7 @@ from clawdbot_site.settings import traces
 from monitoring import logs, metrics, tracing
 from monitoring.ids import uuid7
 from monitoring.tracing import exporting, ids
-from tests.servers.site import ROOT
+from tests.servers.site import ROOT, until
 from tests.servers.trace_receiver import TraceReceiver, reachable, tree
 
 FOREIGN = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -142,8 +142,8 @@ def test_a_receiver_that_was_away_gets_its_spans_and_one_that_refuses_does_not(s
     start()
     with tracing.of_message(uuid7(), uuid7(), {}), tracing.span("refused"):
         pass
-    wait_for(lambda: len(receiver.calls) == 2)
-    wait_for(lambda: metrics.SPANS_DROPPED._value.get() - before == 1)
+    until(lambda: len(receiver.calls) == 2, "what the receiver could not take is not sent again")
+    until(lambda: metrics.SPANS_DROPPED._value.get() - before == 1, "what it refused is not counted")
     with tracing.of_message(uuid7(), uuid7(), {}), tracing.span("taken"):
         pass
     tracing.end()
@@ -168,14 +168,7 @@ def test_a_receiver_that_is_down_costs_nothing_and_drops_are_counted(start, rece
     tracing.end()
 
     assert took_s < 5
-    wait_for(lambda: metrics.SPANS_DROPPED._value.get() - before == 1_000)
-
-
-def wait_for(check: Any) -> None:
-    end = time.monotonic() + 15
-    while not check() and time.monotonic() < end:
-        time.sleep(0.02)
-    assert check()
+    until(lambda: metrics.SPANS_DROPPED._value.get() - before == 1_000, "what is lost is not counted")
 
 
 # -- settings --
