@@ -15,7 +15,7 @@ from inference.text import Splitter, held_back
 _OPENINGS = {family.opening: family for family in FAMILIES}
 _LEFTOVERS = ("</tool_call>", "<｜tool▁calls▁end｜>")  # ends without a beginning: some models forget it
 _MARKERS = (*_OPENINGS, *_LEFTOVERS)
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*(\\?\Z|")', re.S)
+_QUOTE = re.compile(r'\\.|(")', re.S)
 _TELLS_ITS_END = re.compile(r"\s*[{\[`<]")  # JSON and tags; the plain forms are whole only where they are closed
 
 Piece = str | ToolCall
@@ -43,6 +43,7 @@ class ToolSplitter(Splitter):
         self._parameters: Parameters = {_name(tool): _schema(tool) for tool in tools}
         self._family: Family | None = None
         self._is_start = bool(tools)
+        self._looked_at = self._quotes = 0  # in the markup
 
     def feed(self, text: str) -> list[Piece]:
         self._buffer += text
@@ -104,10 +105,18 @@ class ToolSplitter(Splitter):
         """Where the markup ends: not inside a string of its JSON."""
         assert self._family
         closing = self._family.closing
-        at = self._buffer.find(closing) if closing else -1
-        while at >= 0 and _is_in_string(self._buffer[:at]):
+        at = self._buffer.find(closing, self._looked_at) if closing else -1
+        while at >= 0 and self._is_in_string(at):
             at = self._buffer.find(closing, at + 1)
         return at
+
+    def _is_in_string(self, at: int) -> bool:
+        """Counts on from the last place that was asked for: an answer that grows is not read again and again."""
+        if self._buffer.lstrip()[:1] not in ("{", "["):
+            return False
+        self._quotes += sum(bool(found[1]) for found in _QUOTE.finditer(self._buffer, self._looked_at, at))
+        self._looked_at = at
+        return self._quotes % 2 == 1
 
     def _end(self, at: int, pieces: list[Piece]) -> bool:
         assert self._family
@@ -115,6 +124,7 @@ class ToolSplitter(Splitter):
         pieces += [self.judged(call) for call in self._family.read(body, self._parameters)]
         self._buffer = self._buffer[at:].removeprefix(closing)
         self._family, self._last_character = None, ""
+        self._looked_at = self._quotes = 0
         return True
 
     def _bare_calls(self) -> list[ToolCall]:
@@ -157,10 +167,6 @@ def _sent(id: str, name: str, arguments: str) -> ToolCall:
         return ToolCall(name, arguments_of(arguments), id)
     except Unreadable as error:
         return ToolCall(name, id=id, problem=f"the service sent a tool call that cannot be read: {error}")
-
-
-def _is_in_string(body: str) -> bool:
-    return body.lstrip()[:1] in ("{", "[") and any(found[1] != '"' for found in _STRING.finditer(body))
 
 
 def _name(tool: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -136,6 +137,21 @@ def test_what_cannot_be_read_says_why_and_is_not_shown(markup, reason):
 ])  # fmt: skip
 def test_what_only_looks_like_markup_is_text(text):
     assert split(list(text)) == (text, [])
+
+
+@pytest.mark.parametrize("text", [
+    "<tool_call>```" + "\n" * 20_000 + "x</tool_call>",
+    "<tool_call>weather" + " " * 20_000 + "!</tool_call>",
+    "<tool_call>weather" + "<arg_key>" * 10_000 + "</arg_value></tool_call>",
+    "[TOOL_CALLS]" + " " * 20_000 + "x",
+    '<tool_call>{"name": "' + "</tool_call>" * 4_000,
+], ids=["fence", "name", "keys", "blanks", "closings"])  # fmt: skip
+def test_nothing_that_a_model_writes_holds_the_process_up(text):
+    began_s = time.process_time()
+    shown, calls = split(text[at : at + 500] for at in range(0, len(text), 500))
+
+    assert time.process_time() - began_s < 1
+    assert (shown, [call.problem != "" for call in calls]) == ("", [True])
 
 
 def test_a_closing_tag_inside_a_string_ends_nothing():
