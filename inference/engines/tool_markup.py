@@ -21,7 +21,7 @@ Reader = Callable[[str, Parameters], list[ToolCall]]
 
 _BLANK = re.compile(r"[\s;,]*")
 _NAME = r"[^\s<>{}\[\]\"'`]{1,200}"
-# White space is taken for good (++, *+): tried again and again, it would hold up the whole process for minutes.
+# White space is taken for good (*+): tried again and again, it would hold up the whole process for minutes.
 _FUNCTION = re.compile(rf"\s*+<function=({_NAME})>(.*?)</function>\s*+\Z", re.S)
 _PARAMETER = re.compile(rf"<parameter=({_NAME})>(.*?)(?=</parameter>|<parameter=|\Z)", re.S)
 _GLM = re.compile(rf"\s*+({_NAME})\s*+((?:<arg_key>.*</arg_value>)?+)\s*+\Z", re.S)
