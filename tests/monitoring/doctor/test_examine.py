@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 
 import pytest
@@ -23,6 +24,7 @@ def checks(monkeypatch: pytest.MonkeyPatch) -> None:
 def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
     with pytest.raises(SystemExit) as ended:
         call_command("doctor", *words)
+    logging.disable(logging.NOTSET)  # the command is silent to the end of its process, and this one goes on
     return int(str(ended.value.code)), capsys.readouterr().out
 
 
