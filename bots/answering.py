@@ -23,6 +23,7 @@ from bots.moderation import Cut, NotJudged
 from bots.screening import Blocked, Outgoing
 from bots.sentences import say
 from bots.text import storable
+from inference import correcting
 from inference.base import ChatMessage, GenRequest, Reply, Result, Usage
 from inference.errors import BadRequest, InferenceError, QueueFull, ShuttingDown
 from inference.models import LanguageModel
@@ -90,7 +91,7 @@ def _said(question: Message, asked: list[Message]) -> list[str]:
 def _ask(model: LanguageModel, request: GenRequest, question: Message, lease: Lease, out: Outgoing) -> Answer:
     started = time.monotonic()
     try:
-        reply = engine_of(model).submit(request)
+        reply = correcting.submit(engine_of(model), request)
     except QueueFull:
         raise
     except ShuttingDown as error:

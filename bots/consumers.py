@@ -16,8 +16,8 @@ from bots import intake, web
 from bots.errors import Busy, NotStored
 from bots.following import Piece, Settled, follow
 from bots.models import Bot, Conversation
-from clawdbot_site.security.authentication import (
-    Principal,
+from clawdbot_site.security.principals import Principal
+from clawdbot_site.security.sockets import (
     is_foreign_origin,
     is_still_valid,
     principal_from_session,

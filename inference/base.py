@@ -23,13 +23,15 @@ DeltaKind = Literal["answer", "reasoning", "tool"]
 class ToolCall:
     """What a model asks its caller to do; engines do nothing of it themselves.
 
-    ``arguments`` is one JSON object as text. ``problem`` says, for admins, why the call cannot be passed on.
+    ``arguments`` is one JSON object as text. ``problem`` says, for admins, why the call cannot be passed on;
+    ``written`` is then what the model wrote, where it cannot be read.
     """
 
     name: str
     arguments: str = field(default="{}", repr=False)
     id: str = ""
     problem: str = ""
+    written: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,9 @@ class Usage:
     @property
     def total_tokens(self) -> int:
         return self.prompt_tokens + self.completion_tokens
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(self.prompt_tokens + other.prompt_tokens, self.completion_tokens + other.completion_tokens)
 
 
 @dataclass(frozen=True, slots=True)

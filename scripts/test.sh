@@ -5,7 +5,7 @@
 set -eu
 export CLAWDBOT_DATA_DIR="${CLAWDBOT_DATA_DIR:-.pytest_cache/var}"
 no_database=(--ignore tests/bots/documents --ignore tests/bots/test_up.py)
-no_database+=(--ignore tests/security/test_ip_rules.py --ignore tests/security/test_outbound.py)
+no_database+=(--ignore tests/security/test_ip_rules.py --ignore tests/security/outbound)
 no_database+=(--ignore tests/security/test_following_rules.py)  # brings an SQLite file of its own
 no_database+=(--ignore tests/security/test_port.py --ignore tests/security/test_key_providers.py --ignore tests/bots/test_links.py)
 no_database+=(--ignore tests/bots/words --ignore tests/bots/test_material.py --ignore tests/bots/admin/test_pages.py)

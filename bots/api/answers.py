@@ -23,7 +23,7 @@ from bots.errors import Busy, NotStored
 from bots.following import Piece, Settled, follow
 from bots.models import Bot, Message
 from bots.sentences import say
-from clawdbot_site.security.authentication import Principal
+from clawdbot_site.security.principals import Principal
 from clawdbot_site.security.teams import visible
 
 LONGEST_S = 900.0

@@ -21,8 +21,8 @@ from bots.api.words import WordsField
 from bots.drafts import Accepted, Draft
 from bots.following import Piece, Settled
 from bots.models import Bot, Conversation
-from clawdbot_site.security.authentication import Principal
 from clawdbot_site.security.parsing import BoundedJSONParser
+from clawdbot_site.security.principals import Principal
 from monitoring.api import JsonOnly
 from monitoring.ids import uuid7
 

@@ -33,8 +33,8 @@ from bots.api.openai_shapes import ModelNotFound, Shape
 from bots.drafts import Accepted, Draft
 from bots.following import Piece, Settled
 from bots.models import Bot
-from clawdbot_site.security.authentication import Principal
 from clawdbot_site.security.parsing import BoundedJSONParser
+from clawdbot_site.security.principals import Principal
 from clawdbot_site.security.teams import visible
 from monitoring.api import JsonOnly
 

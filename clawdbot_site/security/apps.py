@@ -20,12 +20,12 @@ class SecurityConfig(AppConfig):
             authentication,
             checks,
             doctor,
-            jwt,
             key_clock,
             key_ring,
             outbound,
             roles,
             rule_book,
+            signing_keys,
             suspects,
         )
         from clawdbot_site.security.models import IPRule, User
@@ -41,7 +41,7 @@ class SecurityConfig(AppConfig):
         alerting.register_all()
         # In this order: signing keys are sealed with data keys.
         post_migrate.connect(key_ring.after_migrate, sender=self, dispatch_uid="security.data_keys")
-        post_migrate.connect(jwt.after_migrate, sender=self, dispatch_uid="security.signing_keys")
+        post_migrate.connect(signing_keys.after_migrate, sender=self, dispatch_uid="security.signing_keys")
         post_migrate.connect(roles.ensure_groups_after_migrate, dispatch_uid="security.groups")
         m2m_changed.connect(roles.check_group_change, sender=User.groups.through, dispatch_uid="security.duties")
         for signal in (post_save, post_delete):

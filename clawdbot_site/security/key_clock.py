@@ -14,7 +14,7 @@ from typing import Final, Literal
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from clawdbot_site.security import jwt, key_ring
+from clawdbot_site.security import key_ring, signing_keys
 from clawdbot_site.security.models.keys import DataKey
 from clawdbot_site.security.models.tokens import SigningKey
 from monitoring import metrics, signing
@@ -104,7 +104,7 @@ def own_keys() -> Iterator[Dated]:
         yield Dated.by_itself("data", "data", _("The data key %(key)s") % {"key": key}, key.created_at)
     for token_key in SigningKey.objects.filter(state=SigningKey.State.CURRENT):
         name = _("The key that signs access tokens")
-        yield Dated.by_itself("token_signing", "token_signing", name, jwt.signs_since(token_key))
+        yield Dated.by_itself("token_signing", "token_signing", name, signing_keys.signs_since(token_key))
     if made_at := signing.made_at():
         yield Dated.by_itself("audit_signing", "audit_signing", _("The key that signs the audit log"), made_at)
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from django.db import DatabaseError
 
-from clawdbot_site.security import jwt, key_clock, key_providers, key_ring, reencryption
+from clawdbot_site.security import key_clock, key_providers, key_ring, reencryption, signing_keys
 from clawdbot_site.security.key_ring import KeysUnavailable
 from monitoring import handover
 from monitoring.alerts import close_alert, open_alert
@@ -36,8 +36,8 @@ def _steps() -> list[Callable[[], object]]:
         key_ring.rewrap,
         key_ring.rotate_if_due,
         _move_secrets,
-        lambda: jwt.rotate_if_due(key_clock.ROTATE_AFTER),
-        jwt.retire_previous,
+        lambda: signing_keys.rotate_if_due(key_clock.ROTATE_AFTER),
+        signing_keys.retire_previous,
         lambda: handover.rotate_if_due(key_clock.ROTATE_AFTER),
     ]
 

@@ -13,8 +13,8 @@ from uuid import UUID
 
 from django.db.models import Q, QuerySet
 
-from clawdbot_site.security.authentication import ClientPrincipal, Principal
 from clawdbot_site.security.models import Team, User
+from clawdbot_site.security.principals import ClientPrincipal, Principal
 from clawdbot_site.security.roles import Role, is_powerful, roles_of
 
 Rows = TypeVar("Rows", bound=QuerySet[Any])

@@ -15,9 +15,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from clawdbot_site.security import jwt, second_factor
-from clawdbot_site.security.authentication import ClientPrincipal, Principal, Refused, authenticate_key
+from clawdbot_site.security import jwt, refresh_tokens, second_factor, signing_keys
 from clawdbot_site.security.models import ApiClient, User
+from clawdbot_site.security.principals import ClientPrincipal, Principal, Refused, authenticate_key
 from clawdbot_site.security.roles import scopes_of
 from clawdbot_site.security.serializers import (
     JwkSetSerializer,
@@ -59,7 +59,7 @@ class TokenView(OpenView):
         owner = _by_key(request, data["api_key"]) if "api_key" in data else _by_password(request, data)
         with bind(actor=_principal(owner).audit_actor):
             audit.record("token.issued", target=owner)
-            return _tokens(owner, jwt.issue_refresh(owner))
+            return _tokens(owner, refresh_tokens.issue_refresh(owner))
 
 
 class RefreshView(OpenView):
@@ -67,7 +67,7 @@ class RefreshView(OpenView):
     def post(self, request: Request) -> Response:
         """Exchange a refresh token, once, for a new pair."""
         try:
-            owner, successor = jwt.use_refresh(_refresh_token(request))
+            owner, successor = refresh_tokens.use_refresh(_refresh_token(request))
         except jwt.TokenError as error:
             audit.record_refusal("token.refused", reason=str(error))
             raise AuthenticationFailed(str(error)) from None
@@ -78,7 +78,7 @@ class RevokeView(OpenView):
     @extend_schema(request=RefreshSerializer, responses={204: None}, auth=[])
     def post(self, request: Request) -> Response:
         """End a refresh token and all that came from the same sign-in. An unknown one is answered the same."""
-        revoked = jwt.revoke_refresh(_refresh_token(request))
+        revoked = refresh_tokens.revoke_refresh(_refresh_token(request))
         if revoked and (owner := revoked.user or revoked.client):
             with bind(actor=_principal(owner).audit_actor):
                 audit.record("token.revoked", target=owner)
@@ -89,7 +89,7 @@ class JwksView(OpenView):
     @extend_schema(responses=JwkSetSerializer, auth=[])
     def get(self, request: Request) -> Response:
         """The public keys of our access tokens (RFC 7517), the next one included."""
-        return Response(jwt.jwks(), headers={"Cache-Control": "public, max-age=300"})
+        return Response(signing_keys.jwks(), headers={"Cache-Control": "public, max-age=300"})
 
 
 jwks = JwksView.as_view()

@@ -72,6 +72,7 @@ ASGI_APPLICATION = "clawdbot_site.asgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "clawdbot_site" / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [

@@ -43,8 +43,8 @@ class Family:
     read: Reader
 
 
-def unreadable(why: str) -> ToolCall:
-    return ToolCall("", problem=f"the model wrote a tool call that cannot be read: {why}")
+def unreadable(why: str, written: str) -> ToolCall:
+    return ToolCall("", problem=f"the model wrote a tool call that cannot be read: {why}", written=written.strip())
 
 
 def _whole(reader: Callable[[str, Parameters], Iterator[ToolCall]]) -> Reader:
@@ -52,9 +52,9 @@ def _whole(reader: Callable[[str, Parameters], Iterator[ToolCall]]) -> Reader:
 
     def read(body: str, parameters: Parameters) -> list[ToolCall]:
         try:
-            return list(reader(body, parameters)) or [unreadable("it is empty")]
+            return list(reader(body, parameters)) or [unreadable("it is empty", body)]
         except Unreadable as error:
-            return [unreadable(str(error))]
+            return [unreadable(str(error), body)]
 
     return read
 

@@ -31,6 +31,10 @@ def offered(request: GenRequest) -> tuple[Mapping[str, Any], ...]:
     return request.tools
 
 
+def parameters_of(tools: Sequence[Mapping[str, Any]]) -> Parameters:
+    return {_name(tool): _schema(tool) for tool in tools}
+
+
 class ToolSplitter(Splitter):
     """Feed text, get pieces of text and ToolCalls.
 
@@ -40,7 +44,7 @@ class ToolSplitter(Splitter):
 
     def __init__(self, tools: Sequence[Mapping[str, Any]] = ()) -> None:
         super().__init__()
-        self._parameters: Parameters = {_name(tool): _schema(tool) for tool in tools}
+        self._parameters = parameters_of(tools)
         self._family: Family | None = None
         self._is_start = bool(tools)
         self._looked_at = self._quotes = 0  # in the markup
@@ -65,7 +69,7 @@ class ToolSplitter(Splitter):
         while self._step(pieces):
             pass
         if self._family and self._family.closing and not _TELLS_ITS_END.match(self._buffer):
-            pieces.append(self.judged(unreadable("it breaks off")))
+            pieces.append(self.judged(unreadable("it breaks off", self._buffer)))
             self._buffer = ""
         elif self._family:
             self._end(len(self._buffer), pieces)
@@ -166,7 +170,8 @@ def _sent(id: str, name: str, arguments: str) -> ToolCall:
             raise Unreadable("it names no tool")
         return ToolCall(name, arguments_of(arguments), id)
     except Unreadable as error:
-        return ToolCall(name, id=id, problem=f"the service sent a tool call that cannot be read: {error}")
+        problem = f"the service sent a tool call that cannot be read: {error}"
+        return ToolCall(name, id=id, problem=problem, written=f"{name} {arguments}".strip())
 
 
 def _name(tool: Mapping[str, Any]) -> str:

@@ -17,6 +17,16 @@ from tests.integrations.dingtalk.fake_dingtalk import FakeDingTalk
 
 
 @pytest.fixture
+def feishu_endpoint(db: None) -> Endpoint:
+    return factories.endpoint(credential=factories.credential("feishu"))
+
+
+@pytest.fixture
+def dingtalk_endpoint(db: None) -> Endpoint:
+    return factories.endpoint(credential=factories.credential("dingtalk", corp_id=""))
+
+
+@pytest.fixture
 def dingtalk_app() -> Iterator[FakeDingTalk]:
     with FakeDingTalk() as fake:
         yield fake

@@ -21,9 +21,9 @@ from tests.integrations.feishu.fake_feishu import FakeFeishu
 from tests.servers.model_service import ModelService
 from tests.servers.trace_receiver import Seen, TraceReceiver, reachable, tree
 
+from .callbacks import feishu_event, path_of, post
 from .conftest import work_off
 from .test_statement_count import ANSWERED, statements
-from .test_webhooks import feishu_event, path_of, post
 
 pytestmark = pytest.mark.django_db(transaction=True)
 ROUTE = "POST webhooks/feishu/<key>"

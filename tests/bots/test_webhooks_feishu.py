@@ -15,7 +15,7 @@ from bots.models import Endpoint, Feedback, Message
 from integrations.feishu.crypto import encrypt, event_signature
 from tests import factories
 
-from .test_webhooks import feishu_event, path_of, post
+from .callbacks import feishu_event, path_of, post
 
 pytestmark = pytest.mark.django_db(transaction=True)
 in_database = database_sync_to_async

@@ -9,7 +9,7 @@ import pytest
 
 from bots.models import Endpoint
 from tests import factories
-from tests.bots.test_webhooks import feishu_event, in_database, path_of, post
+from tests.bots.callbacks import feishu_event, in_database, path_of, post
 from tests.servers.lost_redis import lost_redis
 
 pytestmark = pytest.mark.django_db(transaction=True)

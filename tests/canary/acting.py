@@ -16,7 +16,7 @@ from websockets.sync.client import connect
 
 from clawdbot_site.security import totp
 from integrations.dingtalk.crypto import EventKeys
-from tests.bots.test_webhooks import dingtalk_message, feishu_event
+from tests.bots.callbacks import dingtalk_message, feishu_event
 from tests.canary.sinks import Sinks
 from tests.canary.site import CanarySite, Neighbours, Plants, letters, token
 from tests.integrations.dingtalk import fake_dingtalk

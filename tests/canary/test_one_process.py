@@ -27,8 +27,8 @@ from integrations.models import GroupRobot, PlatformCredential
 from integrations.tokens import CachedTokens
 from monitoring import audit, exports, logs, metrics
 from monitoring.models import AlertChannel, AuditLog
+from tests.bots.callbacks import dingtalk_message, feishu_event
 from tests.bots.conftest import work_off
-from tests.bots.test_webhooks import dingtalk_message, feishu_event
 from tests.canary.search import Canary, Search
 from tests.canary.sinks import Sinks
 from tests.canary.site import Plants

@@ -22,8 +22,8 @@ from integrations import secret_change
 from integrations.models import PlatformCredential
 from monitoring.models import AuditLog
 from tests import factories
+from tests.bots.callbacks import feishu_event, path_of, post
 from tests.bots.test_dingtalk_door import AES_KEY, keys_of, send_event
-from tests.bots.test_webhooks import feishu_event, path_of, post
 from tests.integrations.feishu.fake_feishu import FakeFeishu
 from tests.monitoring.alerting.made import told_by
 

@@ -12,7 +12,7 @@ from websockets.http11 import Request, Response
 from integrations import sockets
 from integrations.errors import PlatformError
 from integrations.sockets import dial
-from tests.security.test_outbound import certificate
+from tests.security.outbound.serving import certificate
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

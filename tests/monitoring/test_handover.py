@@ -15,8 +15,8 @@ from django.utils import timezone
 
 from monitoring import audit, folders, handover, retention, sealer, signing, sinks, verifier, verifying
 from monitoring.models import AuditCheckpoint, AuditKey, AuditLog
-from tests.monitoring.test_tamper import copies as copies  # the sink, out of everybody's reach
-from tests.monitoring.test_tamper import run_verifier, write
+from tests.monitoring.tamper.attacker import run_verifier, write
+from tests.monitoring.tamper.conftest import copies as copies  # the sink, out of everybody's reach
 
 pytestmark = [pytest.mark.django_db, pytest.mark.rule("U6", "U7")]
 

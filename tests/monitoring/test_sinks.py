@@ -125,7 +125,7 @@ def test_syslog_gets_a_counted_frame_by_tcp(settings):
 
 
 def test_https_gets_what_it_lacks_and_its_token_is_not_shown(settings, monkeypatch):
-    """The call itself is the guarded client's (tests/security/test_outbound.py), which takes no plain http here."""
+    """The call itself is the guarded client's (tests/security/outbound), which takes no plain http here."""
     heard: list[Any] = []
 
     class Door(BaseHTTPRequestHandler):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from clawdbot_site.security import doctor, jwt, key_clock, key_keeping, key_providers, key_ring
+from clawdbot_site.security import doctor, key_clock, key_keeping, key_providers, key_ring, signing_keys
 from clawdbot_site.security.key_keeping import look_after_keys
 from clawdbot_site.security.models.keys import DataKey
 from clawdbot_site.security.models.tokens import SigningKey
@@ -24,10 +24,10 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(autouse=True)
 def fresh_ring() -> Iterator[None]:
     key_ring.forget()
-    jwt.ring.forget()
+    signing_keys.ring.forget()
     yield
     key_ring.forget()
-    jwt.ring.forget()
+    signing_keys.ring.forget()
 
 
 def grow_old(days: int) -> None:
@@ -60,13 +60,13 @@ def test_the_clock_warns_at_75_and_is_up_at_90_days(days: int, state: str) -> No
 @pytest.mark.rule("E8")
 def test_the_scheduler_replaces_every_key_of_ninety_days_and_moves_the_secrets() -> None:
     credential = factories.credential()
-    old = key_ring.primary_id(), jwt.ring.signing_key()[0], signing.signer().fingerprint
+    old = key_ring.primary_id(), signing_keys.ring.signing_key()[0], signing.signer().fingerprint
     grow_old(90)
     look_after_keys()
     key_ring.forget()
-    jwt.ring.forget()
+    signing_keys.ring.forget()
 
-    new = key_ring.primary_id(), jwt.ring.signing_key()[0], signing.signer().fingerprint
+    new = key_ring.primary_id(), signing_keys.ring.signing_key()[0], signing.signer().fingerprint
     assert not set(old) & set(new)
     assert DataKey.objects.get(key_id=old[0]).state == "retired"
     credential.refresh_from_db()
@@ -80,13 +80,13 @@ def test_the_scheduler_replaces_every_key_of_ninety_days_and_moves_the_secrets()
 
 @pytest.mark.rule("E8")
 def test_keys_of_89_days_stay_and_doctor_and_the_metric_tell() -> None:
-    old = key_ring.primary_id(), jwt.ring.signing_key()[0]
+    old = key_ring.primary_id(), signing_keys.ring.signing_key()[0]
     grow_old(89)
     look_after_keys()
     key_ring.forget()
-    jwt.ring.forget()
+    signing_keys.ring.forget()
 
-    assert (key_ring.primary_id(), jwt.ring.signing_key()[0]) == old
+    assert (key_ring.primary_id(), signing_keys.ring.signing_key()[0]) == old
     assert told() == {
         f"The data key {old[0]:08x}",
         "The key that signs access tokens",
@@ -141,7 +141,7 @@ def test_a_new_wrapping_key_is_followed_by_the_scheduler(settings: Any) -> None:
 
 
 def test_private_halves_of_token_keys_that_nobody_believes_are_erased() -> None:
-    jwt.rotate_signing_keys()
+    signing_keys.rotate_signing_keys()
     SigningKey.objects.filter(state="previous").update(not_after=timezone.now() - timedelta(seconds=1))
     look_after_keys()
 
@@ -150,9 +150,9 @@ def test_private_halves_of_token_keys_that_nobody_believes_are_erased() -> None:
 
 @pytest.mark.rule("A3")
 def test_a_token_key_that_was_published_just_now_does_not_sign_yet() -> None:
-    jwt.rotate_signing_keys()
+    signing_keys.rotate_signing_keys()
 
-    with pytest.raises(jwt.TooSoon, match=r"Try again in 1[12]\d s"):
-        jwt.rotate_by_hand()
-    SigningKey.objects.filter(state="next").update(created_at=timezone.now() - jwt.PUBLISHED_FOR)
-    jwt.rotate_by_hand()
+    with pytest.raises(signing_keys.TooSoon, match=r"Try again in 1[12]\d s"):
+        signing_keys.rotate_by_hand()
+    SigningKey.objects.filter(state="next").update(created_at=timezone.now() - signing_keys.PUBLISHED_FOR)
+    signing_keys.rotate_by_hand()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
-import secrets
 import socket
 import time
 from collections.abc import Iterator
@@ -22,13 +20,11 @@ from clawdbot_site.security.models.keys import DataKey
 from clawdbot_site.security.outbound import OutboundRefused, guarded_client
 from tests.servers.vault import FakeVault
 
+from .sealing import new_kek
+
 AAD = b"place"
 LABEL = encryption.wrapping_label(7, "encrypt")
 KEY = bytes(range(32))
-
-
-def new_kek() -> str:
-    return base64.b64encode(secrets.token_bytes(32)).decode()
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ import pytest
 from clawdbot_site.security import pace
 from clawdbot_site.security.gate import Gate
 from clawdbot_site.security.pace import Pace
-from tests.security.test_gate import VISITOR, Book, Site, visit
+from tests.security.visiting import VISITOR, Book, Site, visit
 
 pytestmark = pytest.mark.rule("A10")
 

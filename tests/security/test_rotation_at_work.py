@@ -1,6 +1,6 @@
 """Rules E9 and A3 with real processes on PostgreSQL: re-encryption killed under writes, rotations under traffic.
 
-What threads can show in seconds is in test_keys_command.py and test_jwt.py.
+What threads can show in seconds is in test_keys_command.py and tokens/test_signing_keys.py.
 """
 
 from __future__ import annotations

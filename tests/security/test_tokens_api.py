@@ -14,8 +14,7 @@ from rest_framework.test import APIClient
 from rest_framework.views import APIView
 from rest_framework.viewsets import ViewSet
 
-from clawdbot_site.security import authentication as auth
-from clawdbot_site.security import jwt
+from clawdbot_site.security import jwt, signing_keys, sockets
 from clawdbot_site.security.models import ApiClient, RefreshToken, User
 from clawdbot_site.security.urls import token_urlpatterns
 from clawdbot_site.security.views import jwks
@@ -65,10 +64,10 @@ urlpatterns = [
 def site(settings, tmp_path):
     settings.ROOT_URLCONF, settings.STATIC_ROOT = __name__, tmp_path
     cache.clear()
-    jwt.ring.forget()
+    signing_keys.ring.forget()
     audit.REFUSALS.clear()
     yield
-    jwt.ring.forget()
+    signing_keys.ring.forget()
 
 
 @pytest.fixture
@@ -311,7 +310,7 @@ def test_published_keys_hold_the_tokens_key_and_no_private_half(user):
     answer = APIClient().get("/.well-known/jwks.json")
     assert answer.status_code == 200
     assert {tuple(sorted(key)) for key in answer.json()["keys"]} == {("alg", "crv", "kid", "kty", "use", "x", "y")}
-    assert jwt.ring.signing_key()[0] in {key["kid"] for key in answer.json()["keys"]}
+    assert signing_keys.ring.signing_key()[0] in {key["kid"] for key in answer.json()["keys"]}
 
 
 # -- WebSocket --
@@ -346,7 +345,7 @@ HERE = "http://127.0.0.1:18789"
 )
 def test_origin_is_told_when_a_page_opens_a_socket(headers, is_same, is_foreign):
     scope = scope_with(**headers)
-    assert (auth.is_same_origin(scope), auth.is_foreign_origin(scope)) == (is_same, is_foreign)
+    assert (sockets.is_same_origin(scope), sockets.is_foreign_origin(scope)) == (is_same, is_foreign)
 
 
 def unwrapped(asynchronous, *args):
@@ -356,28 +355,28 @@ def unwrapped(asynchronous, *args):
 
 def test_socket_token_names_its_owner_until_it_is_disabled(user):
     token = jwt.issue_access(user, ["chat"])
-    principal = unwrapped(auth.principal_from_token, token, scope_with())
+    principal = unwrapped(sockets.principal_from_token, token, scope_with())
     assert (principal.kind, principal.id, principal.scopes) == ("user", str(user.pk), {"chat"})
     assert principal.expires_at == jwt.verify_access(token).expires_at
-    assert unwrapped(auth.is_still_valid, principal)
+    assert unwrapped(sockets.is_still_valid, principal)
     user.is_active = False
     user.save()
-    assert not unwrapped(auth.is_still_valid, principal)
-    assert unwrapped(auth.principal_from_token, token, scope_with()) is None
+    assert not unwrapped(sockets.is_still_valid, principal)
+    assert unwrapped(sockets.principal_from_token, token, scope_with()) is None
 
 
 @pytest.mark.parametrize("token", ["", "wrong", "a.b.c"])
 def test_socket_token_names_nobody_when_it_is_wrong(token):
-    assert unwrapped(auth.principal_from_token, token, scope_with()) is None
+    assert unwrapped(sockets.principal_from_token, token, scope_with()) is None
 
 
 def test_socket_token_of_a_client_names_nobody_from_outside_its_networks(client_key):
     client, _key = client_key
     token = jwt.issue_access(client, client.scopes)
-    assert unwrapped(auth.principal_from_token, token, scope_with()).user.name == "robot"
+    assert unwrapped(sockets.principal_from_token, token, scope_with()).user.name == "robot"
     client.networks = ["203.0.113.0/24"]
     client.save()
-    assert unwrapped(auth.principal_from_token, token, scope_with()) is None
+    assert unwrapped(sockets.principal_from_token, token, scope_with()) is None
 
 
 @pytest.mark.rule("A11")
@@ -387,11 +386,11 @@ def test_session_cookie_names_its_owner_only_for_a_page_of_this_site(user):
     cookie = f"sessionid={browser.cookies['sessionid'].value}"
     origins = [HERE, "https://evil.example", None]
     found = [
-        unwrapped(auth.principal_from_session, scope_with(cookie=cookie, **({"origin": one} if one else {})))
+        unwrapped(sockets.principal_from_session, scope_with(cookie=cookie, **({"origin": one} if one else {})))
         for one in origins
     ]
     assert [one and one.id for one in found] == [str(user.pk), None, None]
-    assert unwrapped(auth.principal_from_session, scope_with(cookie="sessionid=x", origin=HERE)) is None
+    assert unwrapped(sockets.principal_from_session, scope_with(cookie="sessionid=x", origin=HERE)) is None
 
 
 def test_family_is_forgotten_when_its_owner_is_deleted(user):

@@ -1,4 +1,7 @@
-"""Keys that sign access tokens, and the refresh tokens that get new ones. How they are used is in ``jwt.py``."""
+"""Keys that sign access tokens, and the refresh tokens that get new ones.
+
+How they are used is in ``signing_keys.py`` and ``refresh_tokens.py``.
+"""
 
 from __future__ import annotations
 

@@ -9,6 +9,11 @@ each key head), KEY_SIZE, VALUE_SIZE, PAGE. Numbers that are none must come out 
 
 #define HEADS (KV_HEADS * GROUP)
 
+/* What comes next is fetched into the second cache: the first one is filled by what is being read. */
+static inline void fetch(const float *next) {
+    __builtin_prefetch(next, 0, 2);
+}
+
 /* Correct to the last bits of a float (Cephes); written so that compilers make vectors of it. */
 static inline void exponentials(float *numbers) {
     for (int at = 0; at < PAGE; at++) {
@@ -34,7 +39,7 @@ typedef struct {
 static void ask(Row *row, const float *query, const float *keys, const float *next, int count, float scaling) {
     for (int token = 0; token < count; token++) {
         for (int at = 0; at < KV_HEADS * KEY_SIZE; at += 16)
-            __builtin_prefetch(next + token * KV_HEADS * KEY_SIZE + at);
+            fetch(next + token * KV_HEADS * KEY_SIZE + at);
         for (int head = 0; head < HEADS; head++) {
             const float *key = keys + (token * KV_HEADS + head / GROUP) * KEY_SIZE;
             const float *asked = query + head * KEY_SIZE;
@@ -80,7 +85,7 @@ static void gather(Row *row, const float *values, const float *next, int count) 
         for (int token = 0; token < count; token++) {
             int place = (token * KV_HEADS + kv_head) * VALUE_SIZE;
             for (int at = 0; at < VALUE_SIZE; at += 16)
-                __builtin_prefetch(next + place + at);
+                fetch(next + place + at);
             for (int head = 0; head < GROUP; head++) {
                 float share = row->score[kv_head * GROUP + head][token];
                 for (int at = 0; at < VALUE_SIZE; at++)
@@ -91,13 +96,19 @@ static void gather(Row *row, const float *values, const float *next, int count) 
     }
 }
 
+/* The page after this one, which may be the first of the next row. Only fetched ahead, so any page does no harm. */
+static inline int32_t page_after(const int32_t *table, int64_t page, int64_t pages, int64_t to_next_row) {
+    return table[page + 1 < pages ? page + 1 : to_next_row];
+}
+
 /* query [rows, HEADS, KEY_SIZE], keys and values [pages, PAGE, KV_HEADS, size], tables [rows, table_width],
    lengths [rows] with the new token, window 0: all is visible. Fills out [rows, HEADS, VALUE_SIZE]. */
 void attend(const float *query, const float *keys, const float *values, const int32_t *tables, int64_t table_width,
             const int64_t *lengths, float *out, int64_t rows, int64_t window, float scaling, float softcap) {
     for (int64_t at_row = 0; at_row < rows; at_row++) {
         const int32_t *table = tables + at_row * table_width;
-        int64_t length = lengths[at_row];
+        int64_t length = lengths[at_row], pages = (length + PAGE - 1) / PAGE;
+        int64_t to_next_row = at_row + 1 < rows ? table_width : 0;
         Row row;
         memset(&row, 0, sizeof row);
         for (int head = 0; head < HEADS; head++)
@@ -106,7 +117,7 @@ void attend(const float *query, const float *keys, const float *values, const in
             int64_t in_page = at % PAGE, left = length - at;
             int count = left < PAGE - in_page ? left : PAGE - in_page;
             int64_t place = table[at / PAGE] * (int64_t)PAGE + in_page;
-            int64_t next = count < left ? table[at / PAGE + 1] * (int64_t)PAGE : place;
+            int64_t next = page_after(table, at / PAGE, pages, to_next_row) * (int64_t)PAGE;
             ask(&row, query + at_row * HEADS * KEY_SIZE, keys + place * KV_HEADS * KEY_SIZE,
                 keys + next * KV_HEADS * KEY_SIZE, count, scaling);
             weigh(&row, count, softcap);

@@ -41,7 +41,7 @@ class Command(BaseCommand):
     def _show(self, line: doctor.Line) -> None:
         style = {"ok": self.style.SUCCESS, "warning": self.style.WARNING, "failed": self.style.ERROR}[line.level]
         mark = style(f"{MARKS[line.level]:8}")
-        self.stdout.write(f"{mark} {line.check:12} {line.what}" + (f" -> {line.fix}" if line.fix else ""))
+        self.stdout.write(f"{mark} {line.check:16} {line.what}" + (f" -> {line.fix}" if line.fix else ""))
         self.stdout.flush()
 
     def _sum_up(self, lines: list[doctor.Line]) -> None:

@@ -103,6 +103,13 @@ class Worker:
         connection.close()
 
 
+def fields_of(response: Any) -> dict[str, list[str]]:
+    """What is wrong with each field of what was sent."""
+    assert response.status_code == 400, response.content
+    fields: dict[str, list[str]] = response.json()["error"]["fields"]
+    return fields
+
+
 def work_off() -> None:
     waiting: Any = Message.objects.due(timezone.now()).values_list("conversation_id", flat=True)
     for conversation_id in list(waiting):

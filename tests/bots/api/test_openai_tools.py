@@ -94,7 +94,36 @@ async def test_a_call_that_cannot_be_passed_on_is_an_error_with_a_reason(chat_ke
             await client.chat.completions.create(model="helper", messages=HELLO, tools=[WEATHER])
 
     assert failed.value.code == "model_failed"
-    assert "tool" in (await Message.objects.aget(role="user")).error
+    error = (await Message.objects.aget(role="user")).error
+    assert ("tool" in error, "asked again" in error, len(service.requests)) == (True, True, 2)
+
+
+@pytest.mark.parametrize("broken", [MARKUP.replace("weather", "other"), MARKUP[:-20], MARKUP.replace('"北京"', "7")])
+def test_a_broken_call_is_made_again(caller, remote_bot, service, worker, broken):
+    service.script(Script([f"I look. {broken}"]), Script([MARKUP]))
+
+    answer = chat(caller, tools=[WEATHER]).json()
+
+    message = answer["choices"][0]["message"]
+    assert message["content"].strip() == "I look."
+    assert [call["function"]["arguments"] for call in message["tool_calls"]] == ['{"city": "北京"}']
+    assert (answer["usage"]["prompt_tokens"], answer["usage"]["completion_tokens"]) == (22, 14)
+    reply = Message.objects.get(role="assistant")
+    assert (reply.prompt_tokens, reply.completion_tokens) == (22, 14)
+
+
+async def test_a_stream_goes_on_with_what_the_second_try_writes(chat_key, remote_bot, service, worker):
+    service.script(Script(["I look. ", MARKUP[:-20]], piece_s=0.05), Script(["Once more.", MARKUP]))
+    asked = {"messages": HELLO, "tools": [WEATHER], "stream": True, "stream_options": {"include_usage": True}}
+    async with sdk(chat_key) as client:
+        chunks = [chunk async for chunk in await client.chat.completions.create(model="helper", **asked)]
+
+    choices = [chunk.choices[0] for chunk in chunks if chunk.choices]
+    assert "".join(choice.delta.content or "" for choice in choices) == "I look. \n\nOnce more."
+    calls = [call for choice in choices for call in choice.delta.tool_calls or ()]
+    assert [(call.function.name, call.function.arguments) for call in calls] == [("weather", '{"city": "北京"}')]
+    assert choices[-1].finish_reason == "tool_calls"
+    assert (chunks[-1].usage.prompt_tokens, chunks[-1].usage.completion_tokens) == (22, 14)
 
 
 def test_what_a_word_list_blocks_is_in_no_call(caller, remote_bot, service, worker):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -14,6 +15,7 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from inference.base import Engine
 from inference.engines.echo import EchoEngine
+from inference.engines.keys import ApiKey, KeyRing
 from inference.engines.local.engine import LocalEngine
 from inference.engines.local.model import LocalModel, load_model
 from inference.engines.openai import OpenAIEngine
@@ -91,6 +93,34 @@ def service() -> Iterator[ModelService]:
 def http() -> Iterator[httpx.Client]:
     with httpx.Client(trust_env=False) as client:
         yield client
+
+
+@pytest.fixture
+def make_engine(service: ModelService, http: httpx.Client) -> Callable[..., OpenAIEngine]:
+    """Makes a remote engine on the service."""
+
+    def make(**options: Any) -> OpenAIEngine:
+        return OpenAIEngine(service.base_url, "fake", service.api_key, http, **options)
+
+    return make
+
+
+@pytest.fixture
+def engine(make_engine: Callable[..., OpenAIEngine]) -> OpenAIEngine:
+    return make_engine()
+
+
+@pytest.fixture
+def with_keys(service: ModelService, http: httpx.Client) -> Callable[..., OpenAIEngine]:
+    """Makes a remote engine with these keys, of which the service takes all that begin with ``good``."""
+
+    def make(*secrets: str, refused: list[Any] | None = None) -> OpenAIEngine:
+        service.further_keys = {secret for secret in secrets if secret.startswith("good")}
+        note = (lambda key, why, rest_s: refused.append((key.id, why, rest_s))) if refused is not None else None
+        ring = KeyRing([ApiKey(secret, id=f"id-{secret}") for secret in secrets], *filter(None, [note]))
+        return OpenAIEngine(service.base_url, "m", ring, http)
+
+    return make
 
 
 @dataclass

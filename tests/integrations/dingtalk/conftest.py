@@ -5,13 +5,15 @@ from __future__ import annotations
 import copy
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from integrations.base import ReplyStream
+from integrations.dingtalk.adapter import DingTalkAdapter
 from integrations.dingtalk.client import DingTalkClient
 from integrations.values import Credentials, ReplyTarget
 
@@ -19,6 +21,9 @@ from .doubles import MemoryJournal, MemoryTokens
 from .fake_dingtalk import FakeDingTalk
 
 VECTORS: list[dict[str, Any]] = json.loads((Path(__file__).parent / "dingtalk_vectors.json").read_text())["vectors"]
+LONG = "\n\n".join(f"paragraph {i} " + "x" * 300 for i in range(30))
+
+Open = Callable[..., ReplyStream]
 
 
 def vectors(*kinds: str) -> list[Any]:
@@ -93,3 +98,13 @@ def group(dingtalk: FakeDingTalk) -> ReplyTarget:
         webhook_url=dingtalk.webhook,
         webhook_expires_at_s=time.time() + 5400,
     )
+
+
+@pytest.fixture
+def open_reply(credentials: Credentials, http: httpx.Client, tokens: MemoryTokens, journal: MemoryJournal) -> Open:
+    adapter = DingTalkAdapter(http, tokens)
+
+    def opened(target: ReplyTarget, *, streaming: bool = False) -> ReplyStream:
+        return adapter.open_reply(credentials, target, journal, streaming=streaming)
+
+    return opened

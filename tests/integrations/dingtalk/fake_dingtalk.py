@@ -29,6 +29,8 @@ DEPARTMENTS = "/topapi/v2/department/listparentbyuser"
 FILE = "/file/"
 
 CUT_BEFORE, CUT_AFTER, HANG = "cut before", "cut after", "hang"
+QPS = (403, {"code": "Forbidden.AccessDenied.QpsLimitForAppkeyAndApi", "message": "qps"})
+OVER_QUOTA = (403, {"code": "Forbidden.AccessDenied.ApiCountLimitForOrg", "message": "no"})
 Fault = str | tuple[int, Any]
 
 

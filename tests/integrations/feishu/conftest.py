@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from clawdbot_site.security.outbound import guarded_client
 from integrations.feishu import limits
 from integrations.feishu.adapter import FeishuAdapter
 from integrations.feishu.client import FeishuClient
+from integrations.feishu.stream import FeishuStream
 from integrations.pacing import Limit
 from integrations.values import Credentials, ReplyTarget
 
 from .desk import Desk
 from .doubles import MemoryJournal, MemoryTokens
 from .fake_feishu import FakeFeishu
+from .fake_gateway import Gateway
+from .listening import QUICK, Listener
 
 VECTOR_FILE = json.loads((Path(__file__).parent / "feishu_vectors.json").read_text())
 SHARED: dict[str, str] = VECTOR_FILE["shared"]
@@ -94,3 +98,31 @@ def target() -> ReplyTarget:
 @pytest.fixture
 def desk(adapter: FeishuAdapter, app: Credentials, target: ReplyTarget, journal: MemoryJournal) -> Desk:
     return Desk(adapter, app, target, journal)
+
+
+def app_of(gateway: Gateway, **fields: Any) -> Credentials:
+    given = {"app_id": gateway.app_id, "app_secret": gateway.app_secret, "api_url": gateway.url}
+    return credentials(**{**given, **fields})
+
+
+@pytest.fixture
+def loopback_allowed(settings: Any) -> None:
+    settings.OUTBOUND_ALLOWED_NETWORKS = ["127.0.0.0/8"]
+    settings.OUTBOUND_TRUSTED_ORIGINS = []
+    settings.OUTBOUND_PROXY = ""
+
+
+@pytest.fixture
+async def gateway() -> AsyncIterator[Gateway]:
+    async with Gateway() as fake:
+        yield fake
+
+
+@pytest.fixture
+def listener() -> Listener:
+    return Listener()
+
+
+@pytest.fixture
+def stream(gateway: Gateway) -> FeishuStream:
+    return FeishuStream(app_of(gateway), guarded_client(), QUICK)

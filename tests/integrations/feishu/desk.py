@@ -12,6 +12,7 @@ from .doubles import MemoryJournal
 from .fake_feishu import FakeFeishu
 
 BUTTONS = Buttons(Button("Stop", "stop:1"), Button("Good", "up:1"), Button("Bad", "down:1"))
+LONG = "BEGIN\n" + "\n".join(f"第{i}行：这是一个很长的回答，用来检查分段。" for i in range(700)) + "\nTHE-END"
 
 
 class Desk:

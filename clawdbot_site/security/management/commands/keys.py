@@ -8,7 +8,7 @@ from typing import Any, Final
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
-from clawdbot_site.security import jwt, key_clock, key_providers, key_ring, reencryption
+from clawdbot_site.security import key_clock, key_providers, key_ring, reencryption, signing_keys
 from clawdbot_site.security.models.keys import DataKey
 
 KINDS: Final = ("data", "tokens")
@@ -33,7 +33,7 @@ class Command(BaseCommand):
         }
         try:
             words[word](options)
-        except (key_ring.KeysUnavailable, jwt.TooSoon) as error:
+        except (key_ring.KeysUnavailable, signing_keys.TooSoon) as error:
             raise CommandError(str(error)) from None
 
     def status(self, options: dict[str, Any]) -> None:
@@ -61,7 +61,7 @@ class Command(BaseCommand):
 
     def rotate(self, options: dict[str, Any]) -> None:
         if options["kind"] == "tokens":
-            key = jwt.rotate_by_hand()
+            key = signing_keys.rotate_by_hand()
             self.stdout.write(f"Access tokens are signed by key {key.kid} now; those of before stay good to their end.")
             return
         new = key_ring.rotate()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -45,31 +45,28 @@ def at_percent(values: list[float], percent: int) -> float:
     return sorted(values)[len(values) * percent // 100]
 
 
+def answered(engine: LocalEngine, text: str) -> tuple[float, float]:
+    """When the first text came and when the answer was whole, in seconds of the whole process's processor time."""
+    began_s = time.process_time()
+    deltas = iter(engine.submit(ask(text)))
+    next(deltas)
+    first_s = time.process_time() - began_s
+    for _ in deltas:
+        pass
+    return first_s, time.process_time() - began_s
+
+
 @pytest.mark.long
-def test_sixteen_people_at_once_on_one_core(engine):
-    """In processor time of the whole process: what one idle core needs, on a machine that may have none."""
-    first_s: list[float] = []
-    whole_s: list[float] = []
+def test_sixteen_people_at_once_wait_little_longer_than_one_alone(engine):
+    """Against one person in the same run: how fast a core is differs by machine (docs/benchmarks has the figures)."""
     questions = [question.text for question in load_heldout()][: USERS * EACH]
+    alone_s = [answered(engine, text)[1] for text in questions[::4]]
+    with ThreadPoolExecutor(USERS) as people:
+        times = list(people.map(lambda text: answered(engine, text), questions))
 
-    def person(mine: list[str]) -> None:
-        for text in mine:
-            began_s = time.process_time()
-            deltas = iter(engine.submit(ask(text)))
-            next(deltas)
-            first_s.append(time.process_time() - began_s)
-            for _ in deltas:
-                pass
-            whole_s.append(time.process_time() - began_s)
-
-    people = [threading.Thread(target=person, args=(questions[n::USERS],)) for n in range(USERS)]
-    for thread in people:
-        thread.start()
-    for thread in people:
-        thread.join(120)
-
-    print(f"first text p99 {at_percent(first_s, 99):.3f} s; answer p50 {at_percent(whole_s, 50):.3f}, "
-          f"p99 {at_percent(whole_s, 99):.3f} s")  # fmt: skip
+    first_s, whole_s = zip(*times, strict=True)
+    print(f"alone p99 {at_percent(alone_s, 99):.3f} s; at once: first text p99 {at_percent(first_s, 99):.3f}, "
+          f"answer p50 {at_percent(whole_s, 50):.3f}, p99 {at_percent(whole_s, 99):.3f} s")  # fmt: skip
     assert len(whole_s) == USERS * EACH
     assert at_percent(first_s, 99) < 0.1
-    assert at_percent(whole_s, 99) < 0.3
+    assert at_percent(whole_s, 99) < USERS / 3 * at_percent(alone_s, 99)  # one after the other: 16 times
