@@ -191,6 +191,6 @@ def test_rotations_under_traffic_fail_no_read_and_refuse_no_token(
         for site in (first, second):
             site.close()
 
-    assert set(traffic.statuses) == {200}
+    assert set(traffic.statuses) == {200}, first.log + second.log
     assert traffic.statuses[200] > 1000
     assert traffic.unreadable == 0
