@@ -24,7 +24,7 @@ from bots.screening import Blocked, Outgoing
 from bots.sentences import say
 from bots.text import storable
 from inference import correcting
-from inference.base import ChatMessage, GenRequest, Reply, Usage
+from inference.base import ChatMessage, GenRequest, Reply, Result, Usage
 from inference.errors import BadRequest, InferenceError, QueueFull, ShuttingDown
 from inference.models import LanguageModel
 from inference.worker import engine_of
@@ -56,7 +56,7 @@ def answer(question: Message, lease: Lease, show: Callable[[str], None]) -> Answ
         out = screen.outgoing(lambda text: show(lead + text))
         with tracing.span("model", "client", model=asked_model.name, engine=asked_model.engine):
             asked_answer = _ask(asked_model, _traced(request), question, lease, out)
-            _tell(asked_answer)
+            _note_in_trace(asked_answer)
         return asked_answer
 
     with tracing.span("prompt"):
@@ -73,8 +73,7 @@ def _traced(request: GenRequest) -> GenRequest:
     return replace(request, traceparent=header) if header else request
 
 
-def _tell(answer: Answer) -> None:
-    """The trace, how it went."""
+def _note_in_trace(answer: Answer) -> None:
     first = {"first_token_ms": answer.timings["first_token"]} if "first_token" in answer.timings else {}
     used = answer.usage
     tokens = {"prompt_tokens": used.prompt_tokens, "completion_tokens": used.completion_tokens}
@@ -90,7 +89,6 @@ def _said(question: Message, asked: list[Message]) -> list[str]:
 
 
 def _ask(model: LanguageModel, request: GenRequest, question: Message, lease: Lease, out: Outgoing) -> Answer:
-    bot = question.conversation.bot
     started = time.monotonic()
     try:
         reply = correcting.submit(engine_of(model), request)
@@ -114,10 +112,9 @@ def _ask(model: LanguageModel, request: GenRequest, question: Message, lease: Le
         is_ours = not result.is_too_long
         return failed(model, result.error, is_our_fault=is_ours, begun=out.seen, usage=result.usage)
     answer = Answer(result.text, result.finish, result.usage, timings=timings, model=model.name)
-    is_whole = result.finish not in ("cancelled", "shutdown")
-    if is_whole and result.tool_calls and (problem := tools.settle(answer, result.tool_calls, request, question)):
+    if problem := _settled_calls(answer, result, request, question):
         return failed(model, problem, begun=out.seen, usage=result.usage)
-    return _judged(answer, out, bot)
+    return _judged(answer, out, question.conversation.bot)
 
 
 def _written(
@@ -137,18 +134,25 @@ def _written(
             out.write(text)
 
 
+def _settled_calls(answer: Answer, result: Result, request: GenRequest, question: Message) -> str:
+    """Returns why the calls of a whole answer cannot be passed on, if they cannot."""
+    if not result.tool_calls or result.finish in ("cancelled", "shutdown"):
+        return ""
+    return tools.settle(answer, result.tool_calls, request, question)
+
+
 def _judged(answer: Answer, out: Outgoing, bot: Bot) -> Answer:
     """The complete answer as it may be said."""
+    calls, answer.tool_calls = answer.tool_calls, ()
     try:
         answer.text = _signed(out.final(answer.text), bot)
-        answer.tool_calls = tuple(replace(one, arguments=out.arguments(one.arguments)) for one in answer.tool_calls)
+        answer.tool_calls = tuple(replace(one, arguments=out.arguments(one.arguments)) for one in calls)
     except Blocked as blocked:
-        answer.text, answer.finish, answer.tool_calls = blocked.text, "filtered", ()
+        answer.text, answer.finish = blocked.text, "filtered"
     except NotJudged as error:
         answer.text, answer.finish, answer.error, answer.is_final = say("not_judged"), "error", str(error), True
-        answer.tool_calls = ()
     except Cut:
-        answer.text, answer.finish, answer.tool_calls = "", "cancelled", ()
+        answer.text, answer.finish = "", "cancelled"
     return answer
 
 

@@ -12,6 +12,7 @@ import queue
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 
 from django.db import InterfaceError, OperationalError
@@ -66,7 +67,8 @@ def _tell(outcomes: Sequence[tuple[_Waiting, Accepted | Exception]]) -> None:
         if loop is None:
             _resolve(part)
         elif not loop.is_closed():
-            loop.call_soon_threadsafe(_resolve, part)
+            with suppress(RuntimeError):  # closed since
+                loop.call_soon_threadsafe(_resolve, part)
 
 
 def _resolve(outcomes: Sequence[tuple[_Waiting, Accepted | Exception]]) -> None:
@@ -101,7 +103,10 @@ class _Writer:
             batch = [self._waiting.get()]
             while len(batch) < BATCH and not self._waiting.empty():
                 batch.append(self._waiting.get())
-            self._store(batch)
+            try:
+                self._store(batch)
+            except Exception:  # the outermost loop: the one writer must outlive whatever tracing or telling does
+                logger.exception("the callers of a batch were not told")
 
     def _store(self, batch: list[_Waiting]) -> None:
         connections.freshen()

@@ -6,6 +6,7 @@ which line of it, and a digest of the text, never the text itself.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
@@ -182,10 +183,15 @@ class _Screened(Outgoing):
             super().write(safe)
 
     def final(self, text: str) -> str:
-        return links.only_allowed(self.arguments(text), self._rules.bot.allowed_link_hosts)
+        return links.only_allowed(self._allowed(text), self._rules.bot.allowed_link_hosts)
 
     def arguments(self, text: str) -> str:
-        """Programs read them: links stay."""
+        """Programs read them: links stay, and what a mask has made unreadable is refused."""
+        allowed = self._allowed(text)
+        self._refuse_if(allowed != text and not _is_json(allowed))
+        return allowed
+
+    def _allowed(self, text: str) -> str:
         text = storable(text)
         if self._matcher:
             hits = self._matcher.hits(text)
@@ -213,6 +219,14 @@ class _Screened(Outgoing):
         question.details["is_blocked"] = True
         stays = self.seen if question.platform == "web" else ""
         raise Blocked(f"{stays}\n\n{say('answer_blocked')}".strip())
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _masking(hits: Iterable[Hit]) -> list[Hit]:

@@ -66,10 +66,10 @@ class Forwarder(Generic[T]):
         while items := self._gather():
             while not self._try(items):
                 if self._is_ending.wait(PAUSES_S[min(failures, len(PAUSES_S) - 1)]):
-                    return self._dropped(len(items) + len(self._rest()))
+                    self._dropped(len(items) + len(self._rest()))
+                    return
                 failures += 1
             failures = 0
-        return None
 
     def _gather(self) -> list[T]:
         """What came within half a second; nothing only when the process ends."""

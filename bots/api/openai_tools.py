@@ -15,6 +15,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from bots.text import storable
+from clawdbot_site.security.parsing import TOO_DEEP, BoundedJSONParser, is_deeper
 
 MOST_TOOLS = 128
 MOST_CHARACTERS = 256 * 1024  # of all tools together
@@ -41,6 +42,8 @@ class FunctionCallSerializer(serializers.Serializer[Any]):
             value = None
         if not isinstance(value, dict):
             raise serializers.ValidationError(_("Send one JSON object, as text."))
+        if is_deeper(value, BoundedJSONParser.most_depth):  # chat templates write it by recursion
+            raise serializers.ValidationError(TOO_DEEP)
         return storable(given or "{}")
 
 

@@ -33,12 +33,12 @@ class BoundedJSONParser(JSONParser):
             parsed: dict[str, Any] = super().parse(BytesIO(raw), media_type, parser_context)
         except RecursionError:
             raise ParseError(TOO_DEEP) from None
-        if raw.count(b"{") + raw.count(b"[") > self.most_depth and _is_deeper(parsed, self.most_depth):
+        if raw.count(b"{") + raw.count(b"[") > self.most_depth and is_deeper(parsed, self.most_depth):
             raise ParseError(TOO_DEEP)
         return parsed
 
 
-def _is_deeper(value: Any, depth: int) -> bool:
+def is_deeper(value: Any, depth: int) -> bool:
     """Whether lists and objects stand in each other more than ``depth`` times; level by level, without recursion."""
     level = [value]
     for _level in range(depth + 1):

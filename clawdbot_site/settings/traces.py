@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import tomllib
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -29,7 +30,7 @@ def config() -> dict[str, Any]:
     return {
         "endpoint": endpoint,
         "secret_headers": headers(str(env("OTEL_EXPORTER_OTLP_HEADERS"))),
-        "ca_file": str(env("OTEL_EXPORTER_OTLP_CERTIFICATE")),
+        "ca_file": ca_file(str(env("OTEL_EXPORTER_OTLP_CERTIFICATE"))),
         "sampler": sampler(str(env("OTEL_TRACES_SAMPLER"))),
         "ratio": ratio(str(env("OTEL_TRACES_SAMPLER_ARG"))),
         "version": version(),
@@ -42,6 +43,16 @@ def headers(text: str) -> dict[str, str]:
     if any(not (name.strip() and sign) for name, sign, _value in pairs):
         raise ImproperlyConfigured("OTEL_EXPORTER_OTLP_HEADERS: write it like authorization=Bearer%20…,x-team=chat")
     return {name.strip(): unquote(value.strip()) for name, _sign, value in pairs}
+
+
+def ca_file(path: str) -> str:
+    try:
+        if path:
+            ssl.create_default_context(cafile=path)
+    except OSError:
+        text = f"OTEL_EXPORTER_OTLP_CERTIFICATE: {path} holds no certificate that can be read."
+        raise ImproperlyConfigured(text) from None
+    return path
 
 
 def sampler(name: str) -> str:

@@ -16,15 +16,15 @@ from dataclasses import dataclass
 
 import httpx
 
-from inference.base import Delta, Engine, EngineStats, Finish, GenRequest, ToolCall, Usage
+from inference.base import Delta, Engine, EngineStats, Finish, GenRequest, Usage
 from inference.engines.breaker import CircuitBreaker
 from inference.engines.chat_api import Chunk, Dialect, Unavailable, chat_body, chunks, explained
 from inference.engines.checking import Check, Health
 from inference.engines.keys import ApiKey, KeyRing
-from inference.engines.reasoning import Piece, ReasoningSplitter
+from inference.engines.parts import PartSplitter
 from inference.engines.replies import Roster, TrackedReply, check_request
 from inference.engines.service import CallFailed, Service
-from inference.engines.tool_splitter import SentCalls, ToolSplitter, offered
+from inference.engines.tool_splitter import SentCalls, offered
 from inference.engines.wire import Wire
 from inference.errors import FILTERED, EngineDown, InferenceError, PromptTooLong
 from inference.text import estimated_tokens
@@ -110,8 +110,7 @@ class OpenAIReply(TrackedReply):
         self._engine = engine
         self._timeouts = engine.timeouts
         self._patience_s = min(engine.timeouts.first_token_s, request.first_token_s or math.inf)
-        self._splitter = ReasoningSplitter()
-        self._tools = ToolSplitter(offered(request))
+        self._parts = PartSplitter(offered(request))
         self._sent_calls = SentCalls()
         self._written: list[str] = []  # all that the model wrote, thinking too
         self._written_characters = 0
@@ -183,27 +182,16 @@ class OpenAIReply(TrackedReply):
             self._sent_calls.add(piece.index, piece.id, piece.name, piece.arguments)
         if chunk.reasoning:
             yield Delta(chunk.reasoning, "reasoning")
-        yield from self._shown(self._splitter.feed(chunk.answer))
+        yield from self._shown(self._parts.feed(chunk.answer))
 
-    def _shown(self, pieces: list[Piece]) -> Iterator[Delta]:
-        for kind, text in pieces:
-            if kind == "answer":
-                yield from self._answered(self._tools.feed(text))
-            else:
-                yield Delta(text, kind)
-
-    def _answered(self, pieces: Iterable[str | ToolCall]) -> Iterator[Delta]:
-        for piece in pieces:
-            if isinstance(piece, ToolCall):
-                self._has_answer = True
-                yield Delta(kind="tool", call=piece)
-            else:
-                self._has_answer = self._has_answer or not piece.isspace()
-                yield Delta(piece)
+    def _shown(self, deltas: Iterable[Delta]) -> Iterator[Delta]:
+        for delta in deltas:
+            is_words = delta.kind == "answer" and not delta.text.isspace()
+            self._has_answer = self._has_answer or is_words or delta.call is not None
+            yield delta
 
     def _complete(self, finish: str) -> Iterator[Delta]:
-        yield from self._shown(self._splitter.close())
-        yield from self._answered([*self._tools.close(), *map(self._tools.judged, self._sent_calls.whole())])
+        yield from self._shown(self._parts.close(self._sent_calls.whole()))
         self._estimate_usage()
         self._engine.breaker.succeeded()
         if finish == "content_filter":

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from inference.text import held_back
+from inference.text import Splitter, held_back
 
 OPENING, CLOSING = "<think>", "</think>"
 
 Piece = tuple[Literal["answer", "reasoning"], str]
 
 
-class ReasoningSplitter:
+class ReasoningSplitter(Splitter):
     """Feed text, get (kind, text) pieces without the tags.
 
     An opening tag right after a backtick is a quotation, part of an answer about such tags. White space between the
@@ -19,10 +19,8 @@ class ReasoningSplitter:
     """
 
     def __init__(self, *, is_inside: bool = False) -> None:
+        super().__init__(skips_space=is_inside)
         self._is_inside = is_inside
-        self._skips_space = is_inside
-        self._buffer = ""
-        self._last_character = ""
 
     def feed(self, text: str) -> list[Piece]:
         self._buffer += text
@@ -46,19 +44,8 @@ class ReasoningSplitter:
         return CLOSING if self._is_inside else OPENING
 
     def _find_tag(self) -> int:
-        at = self._buffer.find(self._tag)
-        while at >= 0 and not self._is_inside and self._is_quoted(at):
-            at = self._buffer.find(self._tag, at + 1)
-        return at
-
-    def _is_quoted(self, at: int) -> bool:
-        return (self._buffer[at - 1] if at else self._last_character) == "`"
+        return self._buffer.find(self._tag) if self._is_inside else self._find(self._tag)
 
     def _take(self, size: int, pieces: list[Piece]) -> None:
-        text, self._buffer = self._buffer[:size], self._buffer[size:]
-        self._last_character = text[-1:] or self._last_character
-        if self._skips_space:
-            text = text.lstrip()
-            self._skips_space = not text
-        if text:
+        if text := self._taken(size):
             pieces.append(("reasoning" if self._is_inside else "answer", text))

@@ -20,13 +20,13 @@ Parameters = Mapping[str, Mapping[str, Any]]  # of each function by its name: a 
 Reader = Callable[[str, Parameters], list[ToolCall]]
 
 _BLANK = re.compile(r"[\s;,]*")
-_FENCE = re.compile(r"\A\s*```(?:json)?\s*\n(.*?)\n?```\s*\Z", re.S)
 _NAME = r"[^\s<>{}\[\]\"'`]{1,200}"
-_FUNCTION = re.compile(rf"\s*<function=({_NAME})>(.*?)</function>\s*\Z", re.S)
+# White space is taken for good (*+): tried again and again, it would hold up the whole process for minutes.
+_FUNCTION = re.compile(rf"\s*+<function=({_NAME})>(.*?)</function>\s*+\Z", re.S)
 _PARAMETER = re.compile(rf"<parameter=({_NAME})>(.*?)(?=</parameter>|<parameter=|\Z)", re.S)
-_GLM = re.compile(rf"\s*({_NAME})\s*((?:<arg_key>.*</arg_value>)?)\s*\Z", re.S)
-_PAIR = re.compile(r"<arg_key>(.*?)</arg_key>\s*<arg_value>(.*?)</arg_value>", re.S)
-_MISTRAL = re.compile(rf"\s*(?:\[TOOL_CALLS\])?\s*((?:{_NAME})?)(?:\[CALL_ID\](\w+))?(?:\[ARGS\])?\s*(?={{)")
+_GLM = re.compile(rf"\s*+({_NAME})\s*+((?:<arg_key>.*</arg_value>)?+)\s*+\Z", re.S)
+_PAIR = re.compile(r"<arg_key>([^<]*)</arg_key>\s*+<arg_value>(.*?)</arg_value>", re.S)
+_MISTRAL = re.compile(rf"\s*+(?:\[TOOL_CALLS\]\s*+)?((?:{_NAME})?)(?:\[CALL_ID\](\w+))?(?:\[ARGS\])?\s*+(?={{)")
 _DEEPSEEK = re.compile(r"<｜tool▁call▁begin｜>(.*?)(?=<｜tool▁call▁end｜>|<｜tool▁call▁begin｜>|\Z)", re.S)
 
 
@@ -61,12 +61,17 @@ def _whole(reader: Callable[[str, Parameters], Iterator[ToolCall]]) -> Reader:
 
 def json_calls(body: str, parameters: Parameters) -> Iterator[ToolCall]:
     """Objects with a name and arguments, one after the other or in a list. Raises Unreadable."""
-    at = _BLANK.match(body).end()  # type: ignore[union-attr]  # matches the empty text, too
+    at = _past_blanks(body, 0)
     while at < len(body):
         value, at = _json_value(body, at)
         for call in value if isinstance(value, list) else [value]:
             yield _call_of(call)
-        at = _BLANK.match(body, at).end()  # type: ignore[union-attr]
+        at = _past_blanks(body, at)
+
+
+def _past_blanks(text: str, at: int) -> int:
+    found = _BLANK.match(text, at)
+    return found.end() if found else at
 
 
 def _tagged(body: str, parameters: Parameters) -> Iterator[ToolCall]:
@@ -75,8 +80,10 @@ def _tagged(body: str, parameters: Parameters) -> Iterator[ToolCall]:
     elif found := _FUNCTION.match(body):
         yield _function(found, parameters)
     elif found := _GLM.match(body):
-        pairs = ((key.strip(), value) for key, value in _PAIR.findall(found[2]))
-        yield ToolCall(found[1], _typed(pairs, parameters.get(found[1], {})))
+        pairs = _PAIR.findall(found[2])
+        if found[2] and not pairs:
+            raise Unreadable("its arguments are broken")
+        yield ToolCall(found[1], _typed(((key.strip(), value) for key, value in pairs), parameters.get(found[1], {})))
     else:
         raise Unreadable("it is not JSON, or breaks off")
 
@@ -168,9 +175,14 @@ def _arguments(value: Any) -> str:
 
 def _typed(pairs: Iterator[tuple[str, str]], schema: Mapping[str, Any]) -> str:
     """Values that stand as plain text: JSON unless the schema says text, or unless they are none."""
+    return _arguments({name: text if _is_text(schema, name) else _plain(text) for name, text in pairs})
+
+
+def _is_text(schema: Mapping[str, Any], name: str) -> bool:
+    """The caller's schema may be anything: only its outermost object was looked at."""
     kinds = schema.get("properties")
-    declared = {name: kind.get("type") for name, kind in kinds.items()} if isinstance(kinds, Mapping) else {}
-    return _arguments({name: text if declared.get(name) == "string" else _plain(text) for name, text in pairs})
+    kind = kinds.get(name) if isinstance(kinds, Mapping) else None
+    return isinstance(kind, Mapping) and kind.get("type") == "string"
 
 
 def _plain(text: str) -> Any:
@@ -199,5 +211,9 @@ _DECODER = json.JSONDecoder(strict=False, parse_constant=_no_number)
 
 
 def _unfenced(text: str) -> str:
-    found = _FENCE.match(text)
-    return found[1] if found else text
+    """Without the fence of a Markdown block around it."""
+    inner = text.strip()
+    if len(inner) < 6 or not (inner.startswith("```") and inner.endswith("```")):
+        return text
+    language, _line, content = inner[3:-3].partition("\n")
+    return content if language.strip() in ("", "json") else text

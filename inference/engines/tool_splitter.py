@@ -10,12 +10,12 @@ from typing import Any
 
 from inference.base import GenRequest, ToolCall
 from inference.engines.tool_markup import FAMILIES, Family, Parameters, Unreadable, arguments_of, json_calls, unreadable
-from inference.text import held_back
+from inference.text import Splitter, held_back
 
 _OPENINGS = {family.opening: family for family in FAMILIES}
 _LEFTOVERS = ("</tool_call>", "<｜tool▁calls▁end｜>")  # ends without a beginning: some models forget it
 _MARKERS = (*_OPENINGS, *_LEFTOVERS)
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*(\\?\Z|")', re.S)
+_QUOTE = re.compile(r'\\.|(")', re.S)
 _TELLS_ITS_END = re.compile(r"\s*[{\[`<]")  # JSON and tags; the plain forms are whole only where they are closed
 
 Piece = str | ToolCall
@@ -35,7 +35,7 @@ def parameters_of(tools: Sequence[Mapping[str, Any]]) -> Parameters:
     return {_name(tool): _schema(tool) for tool in tools}
 
 
-class ToolSplitter:
+class ToolSplitter(Splitter):
     """Feed text, get pieces of text and ToolCalls.
 
     An opening right after a backtick is a quotation, as for thinking. Markup that is never closed goes on to the end.
@@ -43,12 +43,11 @@ class ToolSplitter:
     """
 
     def __init__(self, tools: Sequence[Mapping[str, Any]] = ()) -> None:
+        super().__init__()
         self._parameters = parameters_of(tools)
         self._family: Family | None = None
         self._is_start = bool(tools)
-        self._skips_space = False
-        self._buffer = ""
-        self._last_character = ""
+        self._looked_at = self._quotes = 0  # in the markup
 
     def feed(self, text: str) -> list[Piece]:
         self._buffer += text
@@ -103,23 +102,25 @@ class ToolSplitter:
         """The first one that is no quotation."""
         if "<" not in self._buffer and "[" not in self._buffer:
             return 0, ""
-        found = [(at, marker) for marker in _MARKERS if (at := self._unquoted(marker)) >= 0]
+        found = [(at, marker) for marker in _MARKERS if (at := self._find(marker)) >= 0]
         return min(found, default=(0, ""))
-
-    def _unquoted(self, marker: str) -> int:
-        at = self._buffer.find(marker)
-        while at >= 0 and (self._buffer[at - 1] if at else self._last_character) == "`":
-            at = self._buffer.find(marker, at + 1)
-        return at
 
     def _closing_at(self) -> int:
         """Where the markup ends: not inside a string of its JSON."""
         assert self._family
         closing = self._family.closing
-        at = self._buffer.find(closing) if closing else -1
-        while at >= 0 and _is_in_string(self._buffer[:at]):
+        at = self._buffer.find(closing, self._looked_at) if closing else -1
+        while at >= 0 and self._is_in_string(at):
             at = self._buffer.find(closing, at + 1)
         return at
+
+    def _is_in_string(self, at: int) -> bool:
+        """Counts on from the last place that was asked for: an answer that grows is not read again and again."""
+        if self._buffer.lstrip()[:1] not in ("{", "["):
+            return False
+        self._quotes += sum(bool(found[1]) for found in _QUOTE.finditer(self._buffer, self._looked_at, at))
+        self._looked_at = at
+        return self._quotes % 2 == 1
 
     def _end(self, at: int, pieces: list[Piece]) -> bool:
         assert self._family
@@ -127,6 +128,7 @@ class ToolSplitter:
         pieces += [self.judged(call) for call in self._family.read(body, self._parameters)]
         self._buffer = self._buffer[at:].removeprefix(closing)
         self._family, self._last_character = None, ""
+        self._looked_at = self._quotes = 0
         return True
 
     def _bare_calls(self) -> list[ToolCall]:
@@ -138,12 +140,7 @@ class ToolSplitter:
         return [self.judged(call) for call in calls] if all(call.name in self._parameters for call in calls) else []
 
     def _take(self, size: int, pieces: list[Piece]) -> None:
-        text, self._buffer = self._buffer[:size], self._buffer[size:]
-        self._last_character = text[-1:] or self._last_character
-        if self._skips_space:
-            text = text.lstrip()
-            self._skips_space = not text
-        if text:
+        if text := self._taken(size):
             pieces.append(text)
 
 
@@ -152,18 +149,14 @@ class SentCalls:
 
     def __init__(self) -> None:
         self._calls: list[dict[str, str]] = []
-        self._places: dict[int, int] = {}  # the service's index -> ours
-
-    def __bool__(self) -> bool:
-        return bool(self._calls)
+        self._open: dict[int | None, dict[str, str]] = {}  # by the service's index
 
     def add(self, index: int | None, id: str, name: str, arguments: str) -> None:
-        """A piece. Some services send no index: then each piece with a name begins a call."""
-        is_new = index not in self._places if index is not None else bool(name) or not self._calls
-        if is_new:
-            self._calls.append({"id": "", "name": "", "arguments": ""})
-            self._places[-1 if index is None else index] = len(self._calls) - 1
-        call = self._calls[self._places[-1 if index is None else index]]
+        """A piece. A name begins another call where a service sends no index, or one index with another id."""
+        call = self._open.get(index)
+        if call is None or (name and (index is None or (id and id != call["id"]))):
+            call = self._open[index] = {"id": "", "name": "", "arguments": ""}
+            self._calls.append(call)
         call["id"], call["name"] = call["id"] or id, call["name"] or name
         call["arguments"] += arguments
 
@@ -179,10 +172,6 @@ def _sent(id: str, name: str, arguments: str) -> ToolCall:
     except Unreadable as error:
         problem = f"the service sent a tool call that cannot be read: {error}"
         return ToolCall(name, id=id, problem=problem, written=f"{name} {arguments}".strip())
-
-
-def _is_in_string(body: str) -> bool:
-    return body.lstrip()[:1] in ("{", "[") and any(found[1] != '"' for found in _STRING.finditer(body))
 
 
 def _name(tool: Mapping[str, Any]) -> str:

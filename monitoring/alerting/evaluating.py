@@ -48,6 +48,9 @@ class Evaluator:
         for setting in self.settings:
             if setting.rule.look is not None:
                 self._evaluate(setting, now, opened)
+        for rule, subject in opened:
+            if rules.find(rule) is None:  # of an earlier version: nobody else would ever close it
+                close_alert(rule, subject=subject)
 
     def _evaluate(self, setting: Setting, now: datetime, opened: dict[Key, Alert]) -> None:
         rule = setting.rule

@@ -250,6 +250,7 @@ def rules() -> list[Rule]:
             severity=CRITICAL,
         ),
         Rule("audit.sink", gettext_lazy("A place takes no copies of the audit log's checkpoints"), "security"),
+        Rule("audit.forwarding", gettext_lazy("A receiver takes no audit entries"), "security"),
         Rule("audit.purge", gettext_lazy("The audit log cannot be purged"), "security"),
         Rule("audit.tampered", gettext_lazy("The audit log was tampered with"), "security", severity=CRITICAL),
     ]

@@ -100,7 +100,7 @@ def _texts(value: Any) -> list[str]:
 
 def _plain(value: Any, field: forms.Field, folder: Path) -> Any:
     types, expected = _expected(field)
-    if types == (str,) and isinstance(value, dict):
+    if types == (str,) and isinstance(value, dict) and not isinstance(field, forms.ChoiceField):
         value = _fetched(value, folder)
     is_cleared = value is None and not field.required and types not in ((str,), (bool,))
     if not is_cleared and (not isinstance(value, types) or (isinstance(value, bool) and types != (bool,))):

@@ -63,11 +63,12 @@ def read(sources: Iterable[Source], kinds: Mapping[str, Kind]) -> tuple[list[Ent
 
 
 class _Loader(yaml.SafeLoader):
-    """Only what UTF-8 can hold: an escape can name half a character."""
+    """Only what the database can hold: an escape can name half a character, or none at all (NUL)."""
 
     def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
         value = super().construct_scalar(node)
-        str(value).encode()
+        if b"\0" in str(value).encode():
+            raise ValueError("NUL")
         return value
 
 
@@ -131,7 +132,7 @@ class _Reading:
     def _value(self, loader: yaml.SafeLoader, source: Source, node: yaml.Node) -> Any:
         try:
             return loader.construct_object(node, deep=True)
-        except ValueError:  # 2027-13-01, a number of ten thousand digits, half a character
+        except (ValueError, LookupError, AttributeError):  # 2027-13-01, half a character; !!bool x, !!timestamp x
             text = _("There is no such date, number or character. If it is a text, quote it.")
             self._note(source, _line(node), text)
             return None
@@ -153,7 +154,8 @@ class _Reading:
                 self._note(source, _line(name), text % {"name": name.value, "line": seen[name.value]})
             seen.setdefault(str(name.value), _line(name))
         loader.flatten_mapping(node)  # what "<<" brings in; what stands here itself comes after it
-        return {str(name.value): (name, value) for name, value in node.value}.values()
+        words = [(name, value) for name, value in node.value if isinstance(name, yaml.ScalarNode)]
+        return {str(name.value): (name, value) for name, value in words}.values()
 
     def _note(self, source: Source, line: int, message: str) -> None:
         self.problems.append(f"{Place(source.name, line)}: {message}")

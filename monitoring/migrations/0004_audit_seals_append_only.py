@@ -11,7 +11,7 @@ def install(apps, schema_editor):
     for table in SEALED:
         triggers.install(schema_editor, table)
     triggers.install_queue(schema_editor)
-    columns = f"{triggers.QUEUE_TABLE} (entry_id) SELECT id FROM {triggers.AUDIT_TABLE}"  # nosec B608
+    columns = f"{triggers.QUEUE_TABLE} (entry_id) SELECT id FROM {triggers.AUDIT_TABLE}"  # our own names  # nosec B608
     schema_editor.execute(f"INSERT INTO {columns}")
 
 

@@ -45,16 +45,16 @@ class Exporter(SpanProcessor):
             body = encode_spans(spans).SerializeToString()
             status = self._http.post(self._url, content=body, headers=self._headers).status_code
         except Exception as error:
-            self._tell(f"{type(error).__name__}")
+            self._tell(type(error).__name__)
             raise
         if status >= 500 or status in LATER:
             self._tell(f"HTTP {status}")
             raise OSError(f"HTTP {status}")
         if status >= 300:
             self._tell(f"HTTP {status}")
-            return metrics.spans_dropped(len(spans))
-        self._is_failing = False
-        return None
+            metrics.spans_dropped(len(spans))
+        else:
+            self._is_failing = False
 
     def _tell(self, reason: str) -> None:
         """Once, until it works again."""

@@ -22,7 +22,7 @@ from monitoring.alerting.rules import Look
 from monitoring.models import Heartbeat
 from tests import factories
 from tests.integrations.feishu.fake_feishu import FakeFeishu
-from tests.monitoring.alerting.made import NOW, history, look, values
+from tests.monitoring.alerting.made import NOW, history, look, told_by, values
 from tests.servers.model_service import ModelService, closed_port
 
 pytestmark = pytest.mark.django_db
@@ -168,10 +168,3 @@ def test_a_secret_whose_day_is_past_is_told_once() -> None:
     assert {name: found for name in of_security if (found := told_by(name))} == {
         "secrets.age": [(f"credential:{credential.pk}", "critical")]
     }
-
-
-def told_by(name: str) -> list[tuple[str, str]]:
-    rule = rules.find(name)
-    assert rule
-    assert rule.look
-    return values(rule.look(look(history({}), rule.threshold or 0)))

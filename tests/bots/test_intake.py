@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -89,6 +90,19 @@ def _hold_the_writer(gate: threading.Event, endpoint: object) -> None:
     first = intake.accept(factories.draft(endpoint, "first"))
     first.add_done_callback(lambda _: gate.wait(5))
     first.result(10)
+
+
+def test_a_caller_whose_loop_closes_in_between_ends_nobody_elses_storing(monkeypatch):
+    endpoint, loop = factories.endpoint(), asyncio.new_event_loop()
+    future = loop.create_future()
+    loop.close()
+    monkeypatch.setattr(loop, "is_closed", lambda: False)  # as it was a moment ago
+
+    intake._writer.put(intake._Waiting(factories.draft(endpoint, "left"), future, loop))
+    accepted = [intake.accept(factories.draft(endpoint, text)) for text in ("beside", "later")]
+
+    assert [one.result(10).is_new for one in accepted] == [True, True]
+    assert sorted(Message.objects.values_list("text", flat=True)) == ["beside", "later", "left"]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from tests import factories
 from tests.integrations.dingtalk.fake_dingtalk import SESSION, TO_USER
 from tests.integrations.feishu.fake_feishu import FakeFeishu
 from tests.servers.model_service import ModelService
-from tests.servers.trace_receiver import Seen, TraceReceiver, tree
+from tests.servers.trace_receiver import Seen, TraceReceiver, reachable, tree
 
 from .callbacks import feishu_event, path_of, post
 from .conftest import work_off
@@ -32,18 +32,10 @@ ROUTE = "POST webhooks/feishu/<key>"
 @pytest.fixture
 def traces(settings: Any) -> Iterator[TraceReceiver]:
     """Traces are on."""
-    with TraceReceiver() as receiver:
-        address = receiver.url.removeprefix("http://")
-        settings.OUTBOUND_TRUSTED_ORIGINS = [*settings.OUTBOUND_TRUSTED_ORIGINS, address]
-        settings.TRACES = config(receiver)
+    with reachable(settings) as receiver:
+        settings.TRACES = receiver.config()
         tracing.start("test")
         yield receiver
-        tracing.end()
-
-
-def config(receiver: TraceReceiver, **changed: Any) -> dict[str, Any]:
-    usual = {"sampler": "parentbased_always_on", "ratio": 1.0, "version": "1", "ca_file": "", "secret_headers": {}}
-    return {**usual, "endpoint": f"{receiver.url}/v1/traces", **changed}
 
 
 def found(traces: TraceReceiver, question: Message) -> list[Seen]:

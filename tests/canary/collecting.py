@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from tests.canary.acting import Caller, Cast
-from tests.canary.sinks import Sinks, command_lines, dumped, kept_in_redis, restored
+from tests.canary.sinks import command_lines, dumped, kept_in_redis, restored
 
 OWN_PAGE = "an endpoint's own page"
 OWN_RESOURCE = "an endpoint's own resource"
@@ -124,7 +124,3 @@ def _wrong_settings(plants: Any) -> dict[str, str]:
         "AUDIT_FORWARD_TO": f"gopher://{CLOSED}/?key={plants['key of the audit receiver']}",
         "LOG_FORWARD_TO": f"gopher://{CLOSED}/?key={plants['key of the log receiver']}",
     }
-
-
-def size(sinks: Sinks) -> str:
-    return f"{sinks.size_bytes() / 1e6:.1f} MB in {len(sinks.names())} places"

@@ -53,9 +53,6 @@ class Sinks:
     def names(self) -> set[str]:
         return {name for name, _data, _shows in self._parts}
 
-    def size_bytes(self) -> int:
-        return sum(len(data) for _name, data, _shows in self._parts)
-
 
 class Monitor:
     """Every command that a Redis is given, with its arguments: what is queued, cached and published."""

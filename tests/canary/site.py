@@ -18,15 +18,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import psycopg
-
 from scripts import servers
 from tests.canary.search import Canary, Search
 from tests.conftest import server_url
 from tests.integrations.dingtalk.fake_dingtalk import FakeDingTalk
 from tests.integrations.feishu.fake_feishu import FakeFeishu
 from tests.servers.model_service import ModelService
-from tests.servers.site import ROOT, Site, free_port
+from tests.servers.site import ROOT, Site, free_port, new_database
 
 WORKERS = {"inference": "inference", "delivery": "delivery,default"}
 
@@ -143,18 +141,16 @@ def redis_with(password: str) -> Iterator[str]:
         yield f"redis://:{password}@127.0.0.1:{port}/0"
 
 
-def new_database(password: str) -> str:
+def database_with(password: str) -> str:
     """Its server trusts everybody: the password is there to be kept to oneself."""
-    name, server = f"canary_{secrets.token_hex(4)}", server_url("TEST_POSTGRES_URL", "PostgreSQL")
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    return f"{server.rpartition('/')[0]}/{name}".replace("@", f":{password}@")
+    address = new_database(server_url("TEST_POSTGRES_URL", "PostgreSQL"), "canary")
+    return address.replace("@", f":{password}@")
 
 
 def environment(plants: Plants, near: Neighbours, redis_url: str, log_dir: Path) -> dict[str, str]:
     sink = f"https://127.0.0.1:9/keep?token={plants.new('token of an audit sink')}"
     return {
-        "DATABASE_URL": new_database(plants.new("password of the database")),
+        "DATABASE_URL": database_with(plants.new("password of the database")),
         "REDIS_URL": redis_url,
         "SECRET_KEY": plants.new("SECRET_KEY", lambda: secrets.token_urlsafe(48)),
         "FIELD_ENCRYPTION_KEYS": plants.new("key-encryption key", key_encryption_key),

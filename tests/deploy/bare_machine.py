@@ -98,9 +98,7 @@ class BareMachine:
         """By root, with a bash of its own; returns what it said. Raises Failed."""
         inside = ["nsenter", "--target", str(self._pid), "--mount", "--pid", "chroot", str(self.root)]
         given = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", **env}
-        passed = {
-            name: value for name, value in os.environ.items() if name.startswith("PIP_") or "proxy" in name.lower()
-        }
+        passed = {name: value for name, value in os.environ.items() if PASSED.match(name)}
         command = [*inside, "bash", "-c", line]
         done = subprocess.run(
             command, env=passed | given, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False

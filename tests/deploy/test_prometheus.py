@@ -22,7 +22,7 @@ DASHBOARD = json.loads((DEPLOY / "grafana/clawdbot.json").read_text())
 NOT_OURS = {"up", "ALERTS", "process_resident_memory_bytes"}
 NAME = re.compile(r"\b(clawdbot[a-z_:0-9]*|django_[a-z_]+|process_[a-z_]+|up)\b(?!\s*=)")
 # Opened by something else than a look, and told to Prometheus as ClawdBot's own critical alerts; or of no series.
-TOLD_OTHERWISE = {"audit.purge", "audit.tampered", "keys.unavailable", "listener.gone"}
+TOLD_OTHERWISE = {"audit.forwarding", "audit.purge", "audit.tampered", "keys.unavailable", "listener.gone"}
 TOLD_OTHERWISE |= {"packages.scan", "platform.clock"}
 
 

@@ -20,7 +20,7 @@ from monitoring.alerting import ground, rules
 from monitoring.doctor import machine
 from monitoring.rollups.keeping import HOST
 from tests.deploy.programs import DEPLOY
-from tests.monitoring.alerting.made import history, look, values
+from tests.monitoring.alerting.made import history, look, told_by, values
 
 pytestmark = pytest.mark.rule("S2")
 ROOT = DEPLOY.parent
@@ -163,7 +163,7 @@ def test_doctor_and_an_alert_tell_of_a_scan_that_failed_or_is_old(
     (found,) = machine.scan()
 
     assert (found.level, says in found.what) == (level, True)
-    assert values(ground.bad_scan(look(history({})))) == ([] if level == "ok" else [(HOST, "")])
+    assert told_by("packages.scan") == ([] if level == "ok" else [(HOST, "")])
     assert scans.is_bad() == (level != "ok")
 
 
@@ -183,7 +183,7 @@ def test_a_server_without_a_scan_is_told_of_it_and_a_trial_is_not(settings: Any)
         levels.append([found.level for found in machine.scan()])
 
     assert levels == [["warning"], []]
-    assert values(ground.bad_scan(look(history({})))) == []
+    assert told_by("packages.scan") == []
 
 
 def test_another_machines_scan_is_told_too() -> None:

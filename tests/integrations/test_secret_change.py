@@ -15,7 +15,7 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from bots.models import Endpoint
-from clawdbot_site.security import alerting, doctor, key_clock
+from clawdbot_site.security import doctor, key_clock
 from clawdbot_site.security.models import ApiClient
 from inference.models import ModelKey
 from integrations import secret_change
@@ -25,7 +25,7 @@ from tests import factories
 from tests.bots.callbacks import feishu_event, path_of, post
 from tests.bots.test_dingtalk_door import AES_KEY, keys_of, send_event
 from tests.integrations.feishu.fake_feishu import FakeFeishu
-from tests.monitoring.alerting.made import history, look, values
+from tests.monitoring.alerting.made import told_by
 
 in_database = database_sync_to_async
 OLD, NEW = "secret-of-the-app", "the-new-secret"
@@ -243,15 +243,10 @@ def test_an_old_app_secret_is_told_warned_of_and_alerted(
 ) -> None:
     age(app, days)
 
-    assert late() == ([] if severity is None else [(f"credential:{app.pk}", severity)])
+    assert told_by("secrets.age") == ([] if severity is None else [(f"credential:{app.pk}", severity)])
     assert any(str(app) in line.what for line in doctor.ages()) == (severity is not None)
     assert key_clock.ages()["platform_credential"] == float(days)
     assert key_clock.days_left() == {"platform_credential": 90.0 - days}
-
-
-def late() -> list[tuple[str, str]]:
-    """What ``secrets.age`` tells."""
-    return values(alerting.late_secrets(look(history({}), key_clock.WARN_BEFORE.days)))
 
 
 def age(app: PlatformCredential, days: int) -> None:
@@ -264,12 +259,12 @@ def age(app: PlatformCredential, days: int) -> None:
 @pytest.mark.rule("E8")
 def test_a_new_secret_ends_the_alert(app: PlatformCredential) -> None:
     age(app, 90)
-    before = late()
+    before = told_by("secrets.age")
     row = again(app)
     row.app_secret = NEW
     row.save()
 
-    assert (before, late()) == ([(f"credential:{app.pk}", "critical")], [])
+    assert (before, told_by("secrets.age")) == ([(f"credential:{app.pk}", "critical")], [])
     assert again(app).rotate_by == timezone.localdate() + timedelta(days=90)
 
 
@@ -289,5 +284,5 @@ def test_api_keys_of_models_have_the_same_clock(db: None) -> None:
     key = ModelKey.objects.create(model=model, key="sk-2", name="second")
     ModelKey.objects.filter(pk=key.pk).update(rotate_by=timezone.localdate() + timedelta(days=15))
 
-    assert late() == [(f"model key:{key.pk}", "")]
+    assert told_by("secrets.age") == [(f"model key:{key.pk}", "")]
     assert model.rotate_by == timezone.localdate() + timedelta(days=90)

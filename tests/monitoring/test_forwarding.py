@@ -8,7 +8,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -19,6 +19,7 @@ from monitoring import audit, audit_forwarding, log_forwarding, logs, metrics, r
 from monitoring.checks import check_audit_receivers
 from monitoring.models import AuditLog, AuditSink
 from monitoring.receivers import Record
+from tests.servers.site import until
 from tests.servers.tls import certificate
 
 RECORD = Record(datetime(2026, 1, 31, 8, 0, tzinfo=UTC), 4, '{"message": "名字"}')
@@ -69,13 +70,6 @@ def collector() -> Iterator[Collector]:
 
 def bodies(frames: list[str]) -> list[dict[str, Any]]:
     return [json.loads(frame[frame.index("{") :]) for frame in frames]
-
-
-def wait_for(check: Callable[[], Any]) -> None:
-    end = time.monotonic() + 10
-    while not check() and time.monotonic() < end:
-        time.sleep(0.02)
-    assert check()
 
 
 # -- ways --
@@ -209,7 +203,7 @@ def test_a_receiver_that_is_down_costs_the_caller_nothing_and_drops_are_counted(
     handler.close()
 
     assert took_s < 2
-    wait_for(lambda: metrics.LOG_LINES_DROPPED._value.get() - before == 2_000)
+    until(lambda: metrics.LOG_LINES_DROPPED._value.get() - before == 2_000, "what is lost is not counted")
 
 
 # -- audit entries --

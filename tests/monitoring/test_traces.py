@@ -21,8 +21,8 @@ from clawdbot_site.settings import traces
 from monitoring import logs, metrics, tracing
 from monitoring.ids import uuid7
 from monitoring.tracing import exporting, ids
-from tests.servers.site import ROOT
-from tests.servers.trace_receiver import TraceReceiver, tree
+from tests.servers.site import ROOT, until
+from tests.servers.trace_receiver import TraceReceiver, reachable, tree
 
 FOREIGN = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 PROXY = "10.9.8.7"
@@ -31,19 +31,14 @@ PROXY = "10.9.8.7"
 @pytest.fixture
 def receiver(settings: Any) -> Iterator[TraceReceiver]:
     settings.TRUSTED_PROXIES = [PROXY]
-    with TraceReceiver() as running:
-        address = running.url.removeprefix("http://")
-        settings.OUTBOUND_TRUSTED_ORIGINS = [*settings.OUTBOUND_TRUSTED_ORIGINS, address]
+    with reachable(settings) as running:
         yield running
-        tracing.end()
 
 
 @pytest.fixture
 def start(receiver: TraceReceiver, settings: Any) -> Any:
-    usual = {"sampler": "parentbased_always_on", "ratio": 1.0, "version": "1.2", "ca_file": "", "secret_headers": {}}
-
     def begin(**changed: Any) -> None:
-        settings.TRACES = {**usual, "endpoint": f"{receiver.url}/v1/traces", **changed}
+        settings.TRACES = receiver.config(**changed)
         tracing.start("site")
 
     return begin
@@ -147,8 +142,8 @@ def test_a_receiver_that_was_away_gets_its_spans_and_one_that_refuses_does_not(s
     start()
     with tracing.of_message(uuid7(), uuid7(), {}), tracing.span("refused"):
         pass
-    wait_for(lambda: len(receiver.calls) == 2)
-    wait_for(lambda: metrics.SPANS_DROPPED._value.get() - before == 1)
+    until(lambda: len(receiver.calls) == 2, "what the receiver could not take is not sent again")
+    until(lambda: metrics.SPANS_DROPPED._value.get() - before == 1, "what it refused is not counted")
     with tracing.of_message(uuid7(), uuid7(), {}), tracing.span("taken"):
         pass
     tracing.end()
@@ -173,14 +168,7 @@ def test_a_receiver_that_is_down_costs_nothing_and_drops_are_counted(start, rece
     tracing.end()
 
     assert took_s < 5
-    wait_for(lambda: metrics.SPANS_DROPPED._value.get() - before == 1_000)
-
-
-def wait_for(check: Any) -> None:
-    end = time.monotonic() + 15
-    while not check() and time.monotonic() < end:
-        time.sleep(0.02)
-    assert check()
+    until(lambda: metrics.SPANS_DROPPED._value.get() - before == 1_000, "what is lost is not counted")
 
 
 # -- settings --
@@ -213,6 +201,8 @@ def test_off_nothing_that_traces_need_is_loaded(tmp_path):
         ("OTEL_TRACES_SAMPLER", "sometimes", "parentbased_traceidratio"),
         ("OTEL_TRACES_SAMPLER_ARG", "20", "a share from 0 to 1"),
         ("OTEL_EXPORTER_OTLP_HEADERS", "canary", "authorization=Bearer"),
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/no/such/file", "/no/such/file holds no certificate that can be read"),
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", __file__, "holds no certificate that can be read"),
         ("TRACE_URL", "https://jaeger/trace/", "{trace_id}"),
     ],
 )

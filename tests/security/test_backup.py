@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import subprocess
 import sys
 import tarfile
@@ -12,7 +11,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
@@ -23,7 +21,7 @@ from monitoring.backups import folder
 from monitoring.backups.database import BackupError
 from monitoring.doctor import machine
 from tests import factories
-from tests.servers.site import ROOT
+from tests.servers.site import ROOT, new_database
 
 SECRET = "the-secret-of-the-app"
 READ = "from integrations.models import PlatformCredential as C; print(C.objects.get().app_secret)"
@@ -53,10 +51,7 @@ def elsewhere(tmp_path: Path) -> dict[str, str]:
     env = {"PATH": os.environ["PATH"], "CLAWDBOT_DATA_DIR": str(tmp_path / "second")}
     if connection.vendor == "sqlite":
         return env
-    name, server = f"backup_{secrets.token_hex(4)}", os.environ["DATABASE_URL"]
-    with psycopg.connect(server, autocommit=True) as opened:
-        opened.execute(f"CREATE DATABASE {name}")
-    return {**env, "DATABASE_URL": f"{server.rpartition('/')[0]}/{name}"}
+    return {**env, "DATABASE_URL": new_database(os.environ["DATABASE_URL"], "backup")}
 
 
 def manage(env: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from clawdbot_site.security import alerting, doctor, key_clock, key_keeping, key_providers, key_ring, signing_keys
+from clawdbot_site.security import doctor, key_clock, key_keeping, key_providers, key_ring, signing_keys
 from clawdbot_site.security.key_keeping import look_after_keys
 from clawdbot_site.security.models.keys import DataKey
 from clawdbot_site.security.models.tokens import SigningKey
 from monitoring import audit, metrics, sealer, signing
 from monitoring.models import Alert, AuditKey, AuditLog
 from tests import factories
-from tests.monitoring.alerting.made import history, look, values
+from tests.monitoring.alerting.made import told_by
 
 pytestmark = pytest.mark.django_db
 
@@ -43,11 +43,6 @@ def grow_old(days: int) -> None:
 
 def told() -> set[str]:
     return {line.what.partition(" is ")[0] for line in doctor.ages() if line.level == "warning" and "key" in line.what}
-
-
-def old_by_rule() -> list[tuple[str, str]]:
-    """What ``keys.age`` tells."""
-    return values(alerting.old_keys(look(history({}), key_clock.WARN_AFTER.days)))
 
 
 def own_ages() -> dict[str, float]:
@@ -78,7 +73,7 @@ def test_the_scheduler_replaces_every_key_of_ninety_days_and_moves_the_secrets()
     assert credential.app_secret
     assert own_ages() == {"data": 0.0, "token_signing": 0.0, "audit_signing": 0.0}
     assert not Alert.objects.open().filter(rule=key_keeping.RULE).exists()
-    assert old_by_rule() == []
+    assert told_by("keys.age") == []
     actions = {"keys.rotated", "keys.reencrypted", "signing_key.rotated", "auditlog.key_changed"}
     assert set(AuditLog.objects.filter(action__in=actions).values_list("action", flat=True)) == actions
 
@@ -99,7 +94,11 @@ def test_keys_of_89_days_stay_and_doctor_and_the_metric_tell() -> None:
     }
     assert own_ages() == {"data": 89.0, "token_signing": 89.0, "audit_signing": 89.0}
     assert metrics._registered.callbacks["clawdbot_key_age_days"] is key_clock.ages
-    assert old_by_rule() == [("data", ""), ("token_signing", ""), ("audit_signing", "")]  # a warning: they are due
+    assert told_by("keys.age") == [
+        ("data", ""),
+        ("token_signing", ""),
+        ("audit_signing", ""),
+    ]  # they are due
 
 
 @pytest.mark.rule("E8")
@@ -114,12 +113,12 @@ def test_a_key_that_could_not_be_replaced_opens_an_alert_that_closes_again(
     look_after_keys()
 
     assert dict(Alert.objects.open().values_list("rule", "severity")) == {key_keeping.RULE: "critical"}
-    assert old_by_rule() == [("data", "critical")]
+    assert told_by("keys.age") == [("data", "critical")]
     assert own_ages()["token_signing"] == 0.0  # what does not need the wrapping key was replaced all the same
     settings.FIELD_ENCRYPTION_KEYS = keks
     look_after_keys()
     assert not Alert.objects.open().exists()
-    assert old_by_rule() == []
+    assert told_by("keys.age") == []
 
 
 @pytest.mark.rule("E8")

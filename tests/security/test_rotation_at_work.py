@@ -21,7 +21,7 @@ import psycopg
 import pytest
 from django.db import connection
 
-from tests.servers.site import ROOT, Site, create
+from tests.servers.site import ROOT, Site, create, new_database
 
 # They have a database of their own: once, in the run on SQLite, is enough.
 pytestmark = [
@@ -38,11 +38,8 @@ UNDER_OLD = (
 
 
 def own_database(server: str) -> dict[str, str]:
-    name = f"keys_{secrets.token_hex(4)}"
-    with psycopg.connect(server, autocommit=True) as line:
-        line.execute(f"CREATE DATABASE {name}")
     return {
-        "DATABASE_URL": f"{server.rpartition('/')[0]}/{name}",
+        "DATABASE_URL": new_database(server, "keys"),
         "SECRET_KEY": secrets.token_urlsafe(64),
         "FIELD_ENCRYPTION_KEYS": secrets.token_urlsafe(32) + "=",
     }

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 import httpx
+import psycopg
 
 ROOT = Path(__file__).resolve().parents[2]
 PASSWORD = "a-password-of-the-tests"
@@ -33,6 +34,14 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def new_database(server: str, prefix: str) -> str:
+    """An empty database on this PostgreSQL; returns its address."""
+    name = f"{prefix}_{secrets.token_hex(4)}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return f"{server.rpartition('/')[0]}/{name}"
 
 
 class Site:

@@ -8,12 +8,15 @@ with TraceReceiver() as receiver:
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from monitoring import tracing
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,17 @@ class TraceReceiver:
     def spans(self) -> list[Seen]:
         return sorted(self._seen, key=lambda span: span.began_ns)
 
+    def config(self, **changed: Any) -> dict[str, Any]:
+        """``settings.TRACES`` for this receiver."""
+        usual = {
+            "sampler": "parentbased_always_on",
+            "ratio": 1.0,
+            "version": "1.2",
+            "ca_file": "",
+            "secret_headers": {},
+        }
+        return {**usual, "endpoint": f"{self.url}/v1/traces", **changed}
+
     def of_trace(self, trace_id: str) -> list[Seen]:
         return [span for span in self.spans if span.trace_id == trace_id]
 
@@ -69,6 +83,16 @@ class TraceReceiver:
     def __exit__(self, *exc: object) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+@contextmanager
+def reachable(settings: Any) -> Iterator[TraceReceiver]:
+    """One that this process may call, and whose traces end before it does."""
+    with TraceReceiver() as receiver:
+        address = receiver.url.removeprefix("http://")
+        settings.OUTBOUND_TRUSTED_ORIGINS = [*settings.OUTBOUND_TRUSTED_ORIGINS, address]
+        yield receiver
+        tracing.end()
 
 
 def tree(spans: Sequence[Seen]) -> dict[str, list[str]]:

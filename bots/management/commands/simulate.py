@@ -22,6 +22,7 @@ from integrations.feishu.simulator import FeishuSimulator
 from integrations.loopback import Callback, PlatformSimulator, Seen
 from integrations.models import PlatformCredential
 from monitoring import audit
+from monitoring.doctor.machine import site_host
 
 SIMULATORS: dict[str, type[PlatformSimulator]] = {"feishu": FeishuSimulator, "dingtalk": DingTalkSimulator}
 LONGEST_S = 120.0
@@ -67,7 +68,7 @@ class Command(BaseCommand):
             raise CommandError(f"The message became {message.status}: {message.error or 'no reason given'}.")
 
     def _post(self, endpoint: Endpoint, callback: Callback) -> None:
-        url = f"http://{_host()}:{settings.PORT}/webhooks/{endpoint.credential.platform}/{endpoint.key}/"
+        url = f"http://{site_host()}:{settings.PORT}/webhooks/{endpoint.credential.platform}/{endpoint.key}/"
         try:
             # nosemgrep: http-past-the-guard  (this machine's own site)
             answer = httpx.post(url, content=callback.body, headers=callback.headers, timeout=10, trust_env=False)
@@ -113,10 +114,6 @@ def _read(file: Path) -> bytes:
         return file.read_bytes()
     except OSError as error:
         raise CommandError(f"The picture cannot be read: {error}") from None
-
-
-def _host() -> str:
-    return "127.0.0.1" if settings.HOST in ("0.0.0.0", "") else settings.HOST  # noqa: S104  (compared, not bound)  # nosec B104
 
 
 def _slugs() -> list[str]:

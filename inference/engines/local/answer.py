@@ -8,11 +8,11 @@ from typing import Any
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
-from inference.base import Delta, Finish, ToolCall
-from inference.engines.reasoning import CLOSING, OPENING, Piece, ReasoningSplitter
+from inference.base import Delta, Finish
+from inference.engines.parts import PartSplitter
+from inference.engines.reasoning import CLOSING, OPENING
 from inference.engines.stopping import RepetitionGuard, StopStrings
 from inference.engines.tool_markup import MARKS
-from inference.engines.tool_splitter import ToolSplitter
 
 
 class AnswerWriter:
@@ -31,8 +31,7 @@ class AnswerWriter:
         self.token_count = 0
         self._text = TokenText(tokenizer)
         self._end_ids = end_ids
-        self._splitter = ReasoningSplitter(is_inside=opens_reasoning)
-        self._tools = ToolSplitter(tools)
+        self._parts = PartSplitter(tools, opens_reasoning=opens_reasoning)
         self._stop = StopStrings(stop)
         self._repetition = RepetitionGuard()
 
@@ -43,30 +42,21 @@ class AnswerWriter:
             return
         if self._repetition.feed(token):
             self.finish = "repetition"
-        yield from self._shown(self._splitter.feed(self._text.feed(token)))
+        yield from self._shown(self._parts.feed(self._text.feed(token)))
 
     def close(self) -> Iterator[Delta]:
         """No more tokens: give what was held back."""
-        yield from self._shown(self._splitter.close())
-        yield from self._answered(self._tools.close())
+        yield from self._shown(self._parts.close())
         if rest := self._stop.close():
             yield Delta(rest)
 
-    def _shown(self, pieces: Iterable[Piece]) -> Iterator[Delta]:
-        for kind, text in pieces:
-            if kind == "answer":
-                yield from self._answered(self._tools.feed(text))
-            else:
-                yield Delta(text, kind)
-
-    def _answered(self, pieces: Iterable[str | ToolCall]) -> Iterator[Delta]:
-        for piece in pieces:
-            if self._stop.is_hit:
-                return
-            if isinstance(piece, ToolCall):
-                yield Delta(kind="tool", call=piece)
-            elif shown := self._stop.feed(piece):
-                yield Delta(shown)
+    def _shown(self, deltas: Iterable[Delta]) -> Iterator[Delta]:
+        for delta in deltas:
+            if delta.kind == "answer":
+                if shown := self._stop.feed(delta.text):
+                    yield Delta(shown)
+            elif not self._stop.is_hit:
+                yield delta
         if self._stop.is_hit:
             self.finish = "stop"
 

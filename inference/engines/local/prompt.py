@@ -23,6 +23,8 @@ CUT_MARK = "\n[…]\n"
 _SMALLEST_CUT_TOKENS = 16  # a message is not cut to less
 _MAX_CUTS = 8
 _REMEMBERED = 256  # messages
+# The latter two where a tool's description is not formed as the template expects.
+_REFUSALS = (TemplateError, TypeError, ValueError)
 
 Turn = dict[str, Any]  # role, content, the Patches of its pictures, its tool calls as templates want them
 Tools = Sequence[Mapping[str, Any]]
@@ -153,10 +155,10 @@ class PromptBuilder:
     def _render(self, turns: list[Turn], tools: Tools) -> str:
         try:
             return self._apply(turns, tools)
-        except TemplateError:
+        except _REFUSALS:
             try:
                 return self._apply(alternating(turns), tools)
-            except TemplateError as error:
+            except _REFUSALS as error:
                 raise BadRequest(f"the chat template refuses these turns: {error}") from error
 
     def _apply(self, turns: list[Turn], tools: Tools) -> str:

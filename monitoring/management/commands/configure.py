@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -54,7 +55,7 @@ class Command(BaseCommand):
         entries, named = reading.read([_source(name) for name in files], all_kinds())
         wanted = Options(options["prune"], options["dry_run"], options["allow_literal_secrets"])
         if wanted.prune and not (wanted.dry_run or options["yes"]):
-            plan = applying.apply(entries, named, Options(True, True, wanted.allow_literal_secrets))
+            plan = applying.apply(entries, named, replace(wanted, dry_run=True))
             if plan.count("-"):
                 self._show(plan)
                 self._ask(plan.count("-"), may_ask=reading.STDIN not in files)

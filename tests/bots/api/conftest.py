@@ -36,6 +36,14 @@ def chat_key(key_with: Callable[..., str]) -> str:
 
 
 @pytest.fixture
+def caller(chat_key: str) -> APIClient:
+    """Plain HTTP with a chat key as Bearer, as OpenAI's clients send it."""
+    client = APIClient(raise_request_exception=False)
+    client.credentials(HTTP_AUTHORIZATION=f"Bearer {chat_key}")
+    return client
+
+
+@pytest.fixture
 def client_with(key_with: Callable[..., str]) -> Callable[..., APIClient]:
     """A REST client that signs in with a key of these scopes."""
 
@@ -66,6 +74,7 @@ def service() -> Iterator[ModelService]:
 
 @pytest.fixture
 def remote_bot(bot: Bot, service: ModelService, settings: Any) -> Bot:
+    """The bot, answered by the fake service."""
     settings.OUTBOUND_ALLOWED_NETWORKS = ["127.0.0.0/8"]
     bot.model = factories.model(
         name="remote", engine="openai", base_url=service.base_url, model="m", api_key=service.api_key

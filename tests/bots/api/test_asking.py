@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import Iterator
 
 import pytest
 from django.test import AsyncClient
@@ -14,28 +13,10 @@ from django.utils import timezone
 from bots import intake
 from bots.errors import NotStored
 from bots.models import Bot, Message
-from tests import factories
-from tests.servers.model_service import ModelService, Script
+from tests.servers.model_service import Script
 
 pytestmark = pytest.mark.django_db(transaction=True)
 PATH = "/api/v1/bots/helper/messages/"
-
-
-@pytest.fixture
-def service() -> Iterator[ModelService]:
-    with ModelService() as fake:
-        yield fake
-
-
-@pytest.fixture
-def remote_bot(bot: Bot, service: ModelService, settings: object) -> Bot:
-    """The bot, answered by the fake service."""
-    settings.OUTBOUND_ALLOWED_NETWORKS = ["127.0.0.0/8"]
-    bot.model = factories.model(
-        name="remote", engine="openai", base_url=service.base_url, model="m", api_key=service.api_key
-    )
-    bot.save()
-    return bot
 
 
 async def streamed(key: str, text: str = "Hello", **body: object) -> list[dict[str, object]]:

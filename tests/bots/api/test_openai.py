@@ -25,14 +25,6 @@ PICTURE = "data:image/png;base64," + base64.b64encode(b"\x89PNG").decode()
 
 
 @pytest.fixture
-def caller(key_with) -> APIClient:
-    """Plain HTTP with a chat key as Bearer, as OpenAI's clients send it."""
-    client = APIClient(raise_request_exception=False)
-    client.credentials(HTTP_AUTHORIZATION=f"Bearer {key_with('chat')}")
-    return client
-
-
-@pytest.fixture
 def disabled_bot(db: None) -> Bot:
     return factories.bot(slug="off", is_enabled=False)
 

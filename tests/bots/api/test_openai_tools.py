@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import openai
 import pytest
-from rest_framework.test import APIClient
 
 from bots.models import Message, WordList
 from monitoring.models import AuditLog
@@ -18,17 +19,11 @@ WEATHER = {
 }
 NAMED = {"type": "function", "function": {"name": "weather"}}
 NO_JSON = {"id": "1", "type": "function", "function": {"name": "a", "arguments": "["}}
+DEEP = {"id": "1", "type": "function", "function": {"name": "a", "arguments": '{"a": %s}' % ("[" * 99 + "]" * 99)}}
 CALL = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": '}}
 MARKUP = '<tool_call>{"name": "weather", "arguments": {"city": "北京"}}</tool_call>'
 SENT = Script(["I look.", {"tool_calls": [CALL]}, {"tool_calls": [{"index": 0, "function": {"arguments": '"北京"}'}}]}])
 WRITTEN = Script([f"I look. {MARKUP[:30]}", MARKUP[30:]])
-
-
-@pytest.fixture
-def caller(key_with) -> APIClient:
-    client = APIClient(raise_request_exception=False)
-    client.credentials(HTTP_AUTHORIZATION=f"Bearer {key_with('chat')}")
-    return client
 
 
 @pytest.mark.parametrize("script", [SENT, WRITTEN], ids=["sent", "written"])
@@ -141,6 +136,20 @@ def test_what_a_word_list_blocks_is_in_no_call(caller, remote_bot, service, work
     assert "tool_calls" not in choice["message"]
 
 
+def test_a_call_that_a_mask_would_make_unreadable_is_filtered(caller, remote_bot, service, worker):
+    WordList.objects.create(name="numbers", text="/\\d{11}/", action="mask").bots.add(remote_bot)
+    number = '{"name": "weather", "arguments": {"city": %s}}'
+    told = [number % '"13812345678"', number % "13812345678"]  # the second is a number, and stars are none
+    service.script(*(Script([f"<tool_call>{one}</tool_call>"]) for one in told))
+
+    choices = [chat(caller, tools=[WEATHER]).json()["choices"][0] for _ in told]
+
+    assert [choice["finish_reason"] for choice in choices] == ["tool_calls", "content_filter"]
+    (call,) = choices[0]["message"]["tool_calls"]
+    assert json.loads(call["function"]["arguments"]) == {"city": "＊" * 11}
+    assert "tool_calls" not in choices[1]["message"]
+
+
 @pytest.mark.parametrize(
     ("body", "param"),
     [
@@ -155,6 +164,7 @@ def test_what_a_word_list_blocks_is_in_no_call(caller, remote_bot, service, work
         ({"messages": [*HELLO, {"role": "tool", "content": "rain"}]}, "messages.1"),
         ({"messages": [{**HELLO[0], "tool_calls": [{"id": "1", **NAMED}]}]}, "messages.0"),
         ({"messages": [*HELLO, {"role": "assistant", "tool_calls": [NO_JSON]}]}, "messages.1.tool_calls"),
+        ({"messages": [*HELLO, {"role": "assistant", "tool_calls": [DEEP]}]}, "messages.1.tool_calls"),
     ],
 )
 def test_a_bad_tool_names_its_parameter(caller, bot, body, param):

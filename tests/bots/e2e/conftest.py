@@ -6,14 +6,13 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from scripts import servers
 from tests.conftest import server_url
 from tests.integrations.feishu.fake_feishu import FakeFeishu
 from tests.servers.model_service import ModelService
-from tests.servers.site import Site
+from tests.servers.site import Site, new_database
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +52,8 @@ def own_redis() -> Iterator[str]:
 
 
 def production_env(redis_url: str) -> dict[str, str]:
-    name = f"e2e_{secrets.token_hex(4)}"
-    server = server_url("TEST_POSTGRES_URL", "PostgreSQL")
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
     return {
-        "DATABASE_URL": f"{server.rpartition('/')[0]}/{name}",
+        "DATABASE_URL": new_database(server_url("TEST_POSTGRES_URL", "PostgreSQL"), "e2e"),
         "REDIS_URL": redis_url,
         "SECRET_KEY": secrets.token_urlsafe(64),
         "FIELD_ENCRYPTION_KEYS": secrets.token_urlsafe(32) + "=",

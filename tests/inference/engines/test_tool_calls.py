@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -138,6 +139,21 @@ def test_what_only_looks_like_markup_is_text(text):
     assert split(list(text)) == (text, [])
 
 
+@pytest.mark.parametrize("text", [
+    "<tool_call>```" + "\n" * 20_000 + "x</tool_call>",
+    "<tool_call>weather" + " " * 20_000 + "!</tool_call>",
+    "<tool_call>weather" + "<arg_key>" * 10_000 + "</arg_value></tool_call>",
+    "[TOOL_CALLS]" + " " * 20_000 + "x",
+    '<tool_call>{"name": "' + "</tool_call>" * 4_000,
+], ids=["fence", "name", "keys", "blanks", "closings"])  # fmt: skip
+def test_nothing_that_a_model_writes_holds_the_process_up(text):
+    began_s = time.process_time()
+    shown, calls = split(text[at : at + 500] for at in range(0, len(text), 500))
+
+    assert time.process_time() - began_s < 1
+    assert (shown, [call.problem != "" for call in calls]) == ("", [True])
+
+
 def test_a_closing_tag_inside_a_string_ends_nothing():
     told = {"city": 'say "</tool_call>"', "days": 1}
 
@@ -158,6 +174,16 @@ def test_values_in_plain_text_have_the_type_that_the_schema_says():
     assert values(split([markup])[1]) == [("weather", {"city": "007", "days": 7})]
 
 
+@pytest.mark.parametrize(
+    "schema", [{"properties": {"days": True}}, {"properties": ["days"]}, {"properties": {"days": []}}]
+)
+def test_a_schema_that_says_nothing_of_a_value_leaves_it_as_json(schema):
+    tool = {"type": "function", "function": {"name": "weather", "parameters": schema}}
+    markup = "<function=weather><parameter=days>7</parameter></function>"
+
+    assert values(split([markup], (tool,))[1]) == [("weather", {"days": 7})]
+
+
 def test_bare_json_is_a_call_only_of_a_tool_that_was_offered():
     other = '{"name": "Müller", "age": 5}'
 
@@ -166,6 +192,15 @@ def test_bare_json_is_a_call_only_of_a_tool_that_was_offered():
     assert split(list(other)) == (other, [])
     assert split(list(LLAMA), tools=()) == (LLAMA, [])
     assert ToolSplitter().feed('{"a"') == ['{"a"'], "without tools nothing waits"
+
+
+def test_calls_that_a_service_sends_whole_and_all_with_one_index_are_told_apart_by_their_ids():
+    """As some services do."""
+    sent = SentCalls()
+    for piece in [(0, "a", "weather", "{}"), (0, "b", "weather", '{"city": "x"}'), (0, "b", "", "")]:
+        sent.add(*piece)
+
+    assert [(call.id, call.arguments) for call in sent.whole()] == [("a", "{}"), ("b", '{"city": "x"}')]
 
 
 def test_calls_sent_in_pieces_are_put_together():

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from monitoring.alerting import rules
 from monitoring.alerting.rules import Breach, Look
 from monitoring.alerting.senders import Kind, Message, SendingFailed
 from monitoring.models import AlertChannel
@@ -39,6 +40,14 @@ def look(made: History, threshold: float = 0.0) -> Look:
 
 def values(breaches: Any) -> list[tuple[str, str]]:
     return [(breach.subject, breach.severity) for breach in breaches]
+
+
+def told_by(name: str) -> list[tuple[str, str]]:
+    """What a rule finds at its own threshold where nothing has happened."""
+    rule = rules.find(name)
+    assert rule
+    assert rule.look
+    return values(rule.look(look(history({}), rule.threshold or 0)))
 
 
 class Heard:

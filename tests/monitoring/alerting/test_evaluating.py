@@ -10,6 +10,7 @@ from monitoring.alerting import rules
 from monitoring.alerting.evaluating import Evaluator
 from monitoring.alerting.leading import Leadership
 from monitoring.alerting.rules import Breach
+from monitoring.alerts import open_alert
 from monitoring.models import Alert, AlertRule, Leader
 from tests.monitoring.alerting.made import NOW, breach
 
@@ -94,6 +95,15 @@ def test_a_rule_is_set_in_the_admin(wrong: list[Breach], evaluator: Evaluator, c
     assert [one.threshold for one in evaluator.settings if one.rule.name == "test.rule"] == [9]
     AlertRule.objects.filter(name="test.rule").update(is_enabled=False)
     assert after(evaluator, clock, 15) == []
+
+
+def test_an_alert_of_a_rule_that_is_no_more_closes_and_one_that_something_else_opened_stays(
+    evaluator: Evaluator, clock: Clock
+) -> None:
+    for rule in ("credential.rotation", "audit.tampered", "audit.forwarding"):
+        open_alert(rule, "something", subject=rule)
+
+    assert {subject for subject, _severity in after(evaluator, clock, 0)} == {"audit.tampered", "audit.forwarding"}
 
 
 def test_what_another_alert_explains_is_not_told(wrong: list[Breach], evaluator: Evaluator, clock: Clock) -> None:

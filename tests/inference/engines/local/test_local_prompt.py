@@ -225,6 +225,18 @@ def test_tools_calls_and_results_reach_the_template_and_open_no_turn(tokenizer):
     assert (ids.count(start), ids.count(end)) == (4, 3)
 
 
+def test_a_tool_that_the_template_cannot_write_is_the_callers_mistake(tokenizer):
+    tokenizer = copied(tokenizer)
+    tokenizer.chat_template = (  # as Qwen3-Coder's
+        "{% for t in tools %}{% for name, kind in t.function.parameters.properties | items %}{{ name }}{% endfor %}"
+        "{% endfor %}"
+    )
+    odd = {"type": "function", "function": {"name": "weather", "parameters": {"properties": ["city"]}}}
+
+    with pytest.raises(BadRequest, match="refuses these turns"):
+        PromptBuilder(tokenizer, 2048).build((said("user", "Rain?"),), 32, (odd,))
+
+
 def test_a_strict_template_is_told_of_results_by_the_user(tokenizer):
     tokenizer = copied(tokenizer)
     tokenizer.chat_template = STRICT
