@@ -45,6 +45,7 @@ def _has_locked(connection: BaseDatabaseWrapper) -> bool:
         cursor.execute("SELECT set_config('lock_timeout', %s, true)", [str(LOCK_TIMEOUT_MS)])
         try:
             with transaction.atomic(using=connection.alias):
+                # nosemgrep: sql-from-strings  (the names of our own tables, quoted: no value can be a name)
                 cursor.execute(
                     f"LOCK TABLE {', '.join(map(connection.ops.quote_name, tables))} IN ACCESS EXCLUSIVE MODE"
                 )

@@ -44,7 +44,7 @@ class Exporter(SpanProcessor):
         try:
             body = encode_spans(spans).SerializeToString()
             status = self._http.post(self._url, content=body, headers=self._headers).status_code
-        except Exception as error:
+        except Exception as error:  # told, and raised again
             self._tell(type(error).__name__)
             raise
         if status >= 500 or status in LATER:

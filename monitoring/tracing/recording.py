@@ -98,7 +98,7 @@ class Recorder:
         token = _here.set(Here(span.get_span_context(), span, here.about))
         try:
             yield
-        except BaseException as error:
+        except BaseException as error:  # marked on the span, and raised again
             self.mark_failed(span, type(error).__name__)
             raise
         finally:
