@@ -21,7 +21,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.bots.e2e.test_message_path import Talk
+from tests.bots.e2e.talking import Talk
 from tests.chaos.crew import PostgreSQL, Redis
 from tests.conftest import server_url
 from tests.integrations.dingtalk.fake_dingtalk import ROBOT, FakeDingTalk

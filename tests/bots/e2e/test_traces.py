@@ -14,7 +14,7 @@ from tests.servers.site import Site, until
 from tests.servers.trace_receiver import Seen, TraceReceiver, tree
 
 from .conftest import production_env
-from .test_message_path import Talk
+from .talking import Talk
 
 pytestmark = pytest.mark.long
 ROUTE = "POST webhooks/feishu/<key>"
