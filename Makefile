@@ -22,7 +22,7 @@ test-long:  ## the rest
 	@$(PYTHON) scripts/install.py development
 	@$(BIN)/python scripts/servers.py $(BIN)/python -m pytest -m long
 
-rules:  ## run the tests of the security rules and write their table into docs/security.md
+rules:  ## run the tests of the security rules, write their table into docs/security.md (ARGS="--long", ARGS="--only S2")
 	@$(PYTHON) scripts/install.py development
 	@$(BIN)/python scripts/servers.py $(BIN)/python -m scripts.rules $(ARGS)
 

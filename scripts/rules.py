@@ -2,6 +2,7 @@
 
     python -m scripts.rules                 runs the tests marked with a rule and writes the table (`make rules`)
     python -m scripts.rules --long          the tests of minutes too
+    python -m scripts.rules --only S2       the tests of one rule, the other results stay
     python -m scripts.rules --no-run        tests and texts anew, the old results stay (after a change of names)
 
 The texts are in tests/rules/rules.toml. Which test proves what is read from the marks in the tests' source, without
@@ -196,14 +197,16 @@ def write(text: str, document: Path = DOCUMENT) -> None:
 def main(words: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.rules", description="The table of security rules.")
     parser.add_argument("--long", action="store_true", help="run the tests of minutes too")
+    parser.add_argument("--only", metavar="RULE", help="run the tests of one rule, keep the other results")
     parser.add_argument("--no-run", action="store_true", help="keep the old results")
     options = parser.parse_args(words)
     found = proofs()
-    if options.no_run:
-        results = results_of(written())
-    else:
-        ended = run(found, options.long)
-        results = {rule: verdict(tests, ended) for rule, tests in by_rule(found).items()}
+    results = results_of(written()) if options.only or options.no_run else {}
+    if not options.no_run:
+        wanted = [proof for proof in found if options.only in (None, *proof.rules)]
+        ended = run(wanted, options.long)
+        chosen = {rule: tests for rule, tests in by_rule(found).items() if options.only in (None, rule)}
+        results |= {rule: verdict(tests, ended) for rule, tests in chosen.items()}
     write(table(found, results))
     failed = [rule for rule, result in results.items() if "failed" in result]
     print(f"{len(found)} tests of {len(by_rule(found))} rules" + (f", FAILED: {', '.join(failed)}" if failed else ""))

@@ -53,6 +53,13 @@ def test_what_is_asked_for_has_its_reason(wanted: Path) -> None:
     assert asked_for(wanted) - named == set()
 
 
+@pytest.mark.parametrize("name", ["production", "gpu", "development"])
+def test_a_lock_that_holds_the_base_holds_the_same_versions(name: str) -> None:
+    base, lock = (pins(ROOT / f"requirements/{one}.txt") for one in ("base", name))
+
+    assert {line for line in base if line not in lock} == set()
+
+
 def asked_for(wanted: Path) -> set[str]:
     lines = [line.strip() for line in wanted.read_text("utf-8").splitlines()]
     return {re.split(r"[<>=;\[ ]", line)[0] for line in lines if line and line[0] not in "#-"}

@@ -79,13 +79,20 @@ def test_a_scan_that_finds_nothing_is_clean_and_asked_of_every_lock(tree: Tree) 
     done = tree.scan()
 
     assert (done.returncode, done.stderr, tree.result) == (0, "", "clean")
-    assert [words[0] for words in tree.asked] == ["pip-audit", "pip-audit", "bandit", "semgrep", "detect-secrets-hook"]
-    of_locks, of_torch = tree.asked[0], tree.asked[1]
+    *of_locks, of_torch, bandit, semgrep, secrets = tree.asked
+    assert [bandit[0], semgrep[0], secrets[0]] == ["bandit", "semgrep", "detect-secrets-hook"]
     locks = {f"requirements/{lock.name}" for lock in (ROOT / "requirements").glob("*.txt")}
-    assert locks == {word for word in of_locks if word.startswith("requirements/")}
-    assert {"--strict", "--require-hashes"} <= set(of_locks)
-    assert "--strict" in of_torch
+    assert {words[-1] for words in of_locks} == locks
+    assert len(of_locks) == len(locks)  # one at a time: two locks may hold two versions of a package
+    assert all({"pip-audit", "--strict", "--require-hashes"} <= set(words) for words in of_locks)
+    assert {"pip-audit", "--strict"} <= set(of_torch)
     assert re.fullmatch(r"torch==[\d.]+\n", (tree.cache / "torch.txt").read_text())
+
+
+def test_a_hole_in_any_one_lock_fails_the_scan(tree: Tree) -> None:
+    tree.stand_in("pip-audit", 'case "$*" in *gpu.txt) exit 1 ;; esac')
+
+    assert (tree.scan().returncode, tree.result) == (1, "failed pip-audit")
 
 
 @pytest.mark.parametrize("does", ["exit 1", "exit 2", "kill -9 $$", None], ids=["found", "error", "killed", "missing"])
