@@ -12,6 +12,7 @@ from collections.abc import MutableMapping
 from typing import Any
 
 import django
+from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from channels.routing import ProtocolTypeRouter, URLRouter
 from django.core.asgi import get_asgi_application
 
@@ -20,6 +21,7 @@ django.setup(set_prefix=False)
 site = get_asgi_application()
 
 from django.conf import settings
+from django.db import connections
 
 from bots.routing import websocket_urlpatterns
 from bots.webhooks import webhooks
@@ -29,8 +31,19 @@ from monitoring.context import Receive, RequestContext, Send
 from monitoring.metrics import HttpMetrics
 
 
+async def pages(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+    """Django's handler gives each request a thread. Its connection would stay open until the collector comes by, and
+    a hundred requests later PostgreSQL would take no more: it is closed with the request.
+    """
+    async with ThreadSensitiveContext():  # the handler's own one joins it
+        try:
+            await site(scope, receive, send)  # type: ignore[arg-type]  # plain ASGI
+        finally:
+            await sync_to_async(connections.close_all)()
+
+
 async def http(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-    await (webhooks if scope["path"].startswith("/webhooks/") else site)(scope, receive, send)  # type: ignore[arg-type]  # plain ASGI
+    await (webhooks if scope["path"].startswith("/webhooks/") else pages)(scope, receive, send)
 
 
 websocket = URLRouter(websocket_urlpatterns)  # who is calling, the consumer asks security itself

@@ -12,6 +12,7 @@ from pathlib import Path
 from subprocess import Popen
 
 import httpx
+import psycopg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -88,6 +89,28 @@ def test_it_answers_without_torch_and_its_workers_tell_what_they_do(site: Site, 
     assert workers[0]["memory_bytes"] > 20 << 20
     pids = [stat.pid for process in site.processes for stat in tree([process.pid], running())]
     assert [pid for pid in pids if "libtorch" in Path(f"/proc/{pid}/maps").read_text()] == []
+
+
+def test_requests_leave_no_connection_behind(site: Site) -> None:
+    with site.rest() as rest:
+        rest.get("bots/").raise_for_status()
+        before = connections_of(site)
+        for _ in range(60):
+            rest.get("bots/").raise_for_status()
+
+    assert connections_of(site) - before < 10
+
+
+def connections_of(site: Site) -> int:
+    """To the database, of all its processes."""
+    if "DATABASE_URL" in site.env:
+        with psycopg.connect(site.env["DATABASE_URL"]) as line:
+            row = line.execute("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()").fetchone()
+        assert row
+        return int(row[0])
+    pids = [stat.pid for process in site.processes for stat in tree([process.pid], running())]
+    files = [fd.readlink().name for pid in pids for fd in Path(f"/proc/{pid}/fd").iterdir() if fd.is_symlink()]
+    return sum(file.endswith(".sqlite3") for file in files)
 
 
 CONTRACT = {
