@@ -8,7 +8,8 @@ from typing import Any
 
 import httpx
 
-from tests.canary.acting import Caller, Cast
+from tests.canary.acting import Cast
+from tests.canary.signing_in import Caller
 from tests.canary.sinks import command_lines, dumped, kept_in_redis, restored
 
 OWN_PAGE = "an endpoint's own page"

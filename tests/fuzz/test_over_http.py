@@ -29,7 +29,7 @@ from tests.bots.e2e.conftest import own_redis, production_env  # noqa: F401  (a 
 from tests.canary.search import Canary, Search
 from tests.canary.site import letters
 from tests.integrations.dingtalk import test_opening as dingtalk
-from tests.integrations.dingtalk.doubles import MemoryTokens
+from tests.integrations.doubles import MemoryTokens
 from tests.servers.site import Site, create
 
 from . import callbacks

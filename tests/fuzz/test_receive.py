@@ -20,7 +20,7 @@ from integrations.errors import AuthenticationError, PayloadError
 from integrations.feishu.adapter import FeishuAdapter
 from integrations.values import Challenge, Credentials, Ignored, WebhookRequest
 from tests.integrations.dingtalk import test_opening as dingtalk
-from tests.integrations.dingtalk.doubles import MemoryTokens
+from tests.integrations.doubles import MemoryTokens
 from tests.integrations.feishu import test_opening as feishu
 from tests.integrations.feishu.conftest import credentials as feishu_credentials
 

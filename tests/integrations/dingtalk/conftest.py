@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ from integrations.base import ReplyStream
 from integrations.dingtalk.adapter import DingTalkAdapter
 from integrations.dingtalk.client import DingTalkClient
 from integrations.values import Credentials, ReplyTarget
+from tests.integrations.doubles import MemoryJournal, MemoryTokens
 
-from .doubles import MemoryJournal, MemoryTokens
 from .fake_dingtalk import FakeDingTalk
 
 VECTORS: list[dict[str, Any]] = json.loads((Path(__file__).parent / "dingtalk_vectors.json").read_text())["vectors"]
@@ -34,18 +34,6 @@ def vectors(*kinds: str) -> list[Any]:
 def vector(name: str) -> dict[str, Any]:
     """The vector whose id begins with ``name``; a copy, which may be taken apart."""
     return copy.deepcopy(next(v for v in VECTORS if v["id"].startswith(name)))
-
-
-@pytest.fixture
-def dingtalk() -> Iterator[FakeDingTalk]:
-    with FakeDingTalk() as fake:
-        yield fake
-
-
-@pytest.fixture
-def http() -> Iterator[httpx.Client]:
-    with httpx.Client(trust_env=False) as client:
-        yield client
 
 
 @pytest.fixture

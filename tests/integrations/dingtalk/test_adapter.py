@@ -10,8 +10,8 @@ from integrations.dingtalk.adapter import DingTalkAdapter
 from integrations.dingtalk.reply import PlainReply
 from integrations.errors import OutcomeUnknown, PlatformError
 from integrations.values import Credentials, ReplyTarget
+from tests.integrations.doubles import MemoryJournal, MemoryTokens
 
-from .doubles import MemoryJournal, MemoryTokens
 from .fake_dingtalk import CUT_AFTER, TO_USER, FakeDingTalk
 
 

@@ -12,8 +12,8 @@ from integrations.dingtalk.adapter import DingTalkAdapter
 from integrations.dingtalk.crypto import card_secret
 from integrations.errors import PlatformError
 from integrations.values import NO_BUTTONS, Button, Buttons, Credentials, ReplyTarget
+from tests.integrations.doubles import MemoryJournal, MemoryTokens
 
-from .doubles import MemoryJournal, MemoryTokens
 from .fake_dingtalk import CREATE, REGISTER, STREAM, FakeDingTalk
 
 BUTTONS = Buttons(stop=Button("Stop", "v1"))

@@ -12,8 +12,8 @@ from clawdbot_site.security.outbound import guarded_client
 from integrations.checking import Finding
 from integrations.dingtalk.adapter import DingTalkAdapter
 from integrations.values import Credentials
+from tests.integrations.doubles import MemoryTokens
 
-from .doubles import MemoryTokens
 from .fake_dingtalk import CUT_BEFORE, STREAM, TOKEN, FakeDingTalk
 
 ROBOT = "/v1.0/robot/groupMessages/query"

@@ -16,8 +16,8 @@ from integrations.dingtalk.client import DingTalkClient
 from integrations.dingtalk.refusals import Refused
 from integrations.errors import OutcomeUnknown, PlatformError
 from integrations.values import Credentials, ReplyTarget
+from tests.integrations.doubles import MemoryTokens
 
-from .doubles import MemoryTokens
 from .fake_dingtalk import CREATE, CUT_AFTER, CUT_BEFORE, HANG, SESSION, STREAM, TO_GROUP, TO_USER, TOKEN, FakeDingTalk
 
 HELLO = Message("hello")

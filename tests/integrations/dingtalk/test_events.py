@@ -27,9 +27,9 @@ from integrations.values import (
     IncomingMessage,
     WebhookRequest,
 )
+from tests.integrations.doubles import MemoryTokens
 
 from .conftest import vector
-from .doubles import MemoryTokens
 
 NOW_S = 1_760_000_004.0
 CREDENTIALS = Credentials(

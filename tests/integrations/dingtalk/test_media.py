@@ -8,8 +8,8 @@ import pytest
 from integrations.dingtalk.adapter import DingTalkAdapter
 from integrations.errors import PlatformError, TooLarge
 from integrations.values import Attachment, Credentials, Fetched
+from tests.integrations.doubles import MemoryTokens
 
-from .doubles import MemoryTokens
 from .fake_dingtalk import CUT_BEFORE, DEPARTMENTS, DOWNLOAD, FILE, TOKEN, FakeDingTalk
 
 PICTURE = Attachment("image", "code1", "cat.png")

@@ -27,8 +27,7 @@ from integrations.values import (
     Toast,
     WebhookRequest,
 )
-
-from .doubles import MemoryTokens
+from tests.integrations.doubles import MemoryTokens
 
 NOW_S = 1_760_000_004.0
 NOW_MS = str(int(NOW_S * 1000))

@@ -12,9 +12,9 @@ from integrations.dingtalk.card_reply import CardReply
 from integrations.dingtalk.reply import PlainReply
 from integrations.errors import OutcomeUnknown, PlatformError
 from integrations.values import ReplyTarget
+from tests.integrations.doubles import MemoryJournal
 
 from .conftest import LONG, Open
-from .doubles import MemoryJournal
 from .fake_dingtalk import CUT_AFTER, CUT_BEFORE, QPS, SESSION, TO_GROUP, TO_USER, FakeDingTalk
 
 

@@ -10,9 +10,9 @@ import pytest
 from integrations.dingtalk import card_reply as reply_module
 from integrations.errors import PlatformError
 from integrations.values import ReplyTarget
+from tests.integrations.doubles import MemoryJournal
 
 from .conftest import LONG, Open
-from .doubles import MemoryJournal
 from .fake_dingtalk import CREATE, CUT_AFTER, CUT_BEFORE, OVER_QUOTA, QPS, SESSION, STREAM, FakeDingTalk
 
 DENIED = (403, {"code": "Forbidden.AccessDenied.AccessTokenPermissionDenied", "message": "no"})

@@ -23,9 +23,9 @@ from integrations.dingtalk.stream import DingTalkStream
 from integrations.errors import AuthenticationError, NotTaken
 from integrations.robots import RobotAddress
 from integrations.values import CardAction, Credentials, Ignored, Inbound, IncomingMessage
+from tests.integrations.doubles import MemoryTokens
 
 from .conftest import VECTORS
-from .doubles import MemoryTokens
 from .fake_gateway import FakeGateway, Line
 
 APP = "dingexampleclientid"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,9 @@ from integrations.feishu.client import FeishuClient
 from integrations.feishu.stream import FeishuStream
 from integrations.pacing import Limit
 from integrations.values import Credentials, ReplyTarget
+from tests.integrations.doubles import MemoryJournal, MemoryTokens
 
 from .desk import Desk
-from .doubles import MemoryJournal, MemoryTokens
 from .fake_feishu import FakeFeishu
 from .fake_gateway import Gateway
 from .listening import QUICK, Listener
@@ -51,18 +51,6 @@ def credentials(**fields: Any) -> Credentials:
 def talkative_chats(monkeypatch: pytest.MonkeyPatch) -> None:
     """Long answers take no time. What the limits do is shown in tests/integrations/test_pacing.py."""
     monkeypatch.setattr(limits, "CHAT", Limit(burst=1_000, interval_s=0.001))
-
-
-@pytest.fixture
-def feishu() -> Iterator[FakeFeishu]:
-    with FakeFeishu() as fake:
-        yield fake
-
-
-@pytest.fixture
-def http() -> Iterator[httpx.Client]:
-    with httpx.Client(trust_env=False) as client:
-        yield client
 
 
 @pytest.fixture

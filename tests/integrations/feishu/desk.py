@@ -7,8 +7,8 @@ from typing import Any
 from integrations.base import ReplyStream
 from integrations.feishu.adapter import FeishuAdapter
 from integrations.values import NO_BUTTONS, Button, Buttons, Credentials, ReplyTarget
+from tests.integrations.doubles import MemoryJournal
 
-from .doubles import MemoryJournal
 from .fake_feishu import FakeFeishu
 
 BUTTONS = Buttons(Button("Stop", "stop:1"), Button("Good", "up:1"), Button("Bad", "down:1"))

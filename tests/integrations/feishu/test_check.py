@@ -15,8 +15,8 @@ from integrations.checking import Finding
 from integrations.feishu import check
 from integrations.feishu.adapter import FeishuAdapter
 from integrations.values import Credentials
+from tests.integrations.doubles import MemoryTokens
 
-from .doubles import MemoryTokens
 from .fake_feishu import TOKEN, Answer, FakeFeishu, refused
 
 INFO = "GET */bot/v3/info"

@@ -15,8 +15,8 @@ from integrations.feishu.adapter import FeishuAdapter
 from integrations.feishu.client import FeishuClient
 from integrations.feishu.refusals import FeishuError
 from integrations.values import Credentials
+from tests.integrations.doubles import MemoryTokens
 
-from .doubles import MemoryTokens
 from .fake_feishu import (
     CUT_AFTER,
     CUT_BEFORE,
@@ -46,7 +46,7 @@ def test_one_token_serves_many_calls(client: FeishuClient, feishu: FakeFeishu, t
         send(client, f"uuid-{number}")
 
     assert feishu.asked(TOKEN) == 1
-    assert list(tokens.lives_s.values()) == [6600]
+    assert tokens.ttls_s == [6600]
 
 
 def test_one_token_is_fetched_when_many_workers_want_it(client: FeishuClient, feishu: FakeFeishu) -> None:

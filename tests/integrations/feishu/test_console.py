@@ -12,8 +12,8 @@ from integrations.checking import Finding, WayIn
 from integrations.feishu import console
 from integrations.feishu.adapter import FeishuAdapter
 from integrations.values import Credentials
+from tests.integrations.doubles import MemoryTokens
 
-from .doubles import MemoryTokens
 from .fake_feishu import Answer, FakeFeishu, refused
 from .test_check import ALL, INFO, SCOPES, Rerouted, bot, scopes
 

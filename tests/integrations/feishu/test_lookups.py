@@ -11,8 +11,8 @@ from integrations.errors import PlatformError, TooLarge
 from integrations.feishu.adapter import FeishuAdapter
 from integrations.feishu.refusals import FeishuError
 from integrations.values import Attachment, Credentials, Quoted, ReplyTarget
+from tests.integrations.doubles import MemoryTokens
 
-from .doubles import MemoryTokens
 from .fake_feishu import Answer, FakeFeishu, refused
 from .fake_lookups import File
 

@@ -10,9 +10,9 @@ import pytest
 from integrations.errors import OutcomeUnknown, PlatformError
 from integrations.feishu.adapter import FeishuAdapter
 from integrations.values import Credentials, ReplyTarget
+from tests.integrations.doubles import MemoryJournal
 
 from .desk import LONG, Desk
-from .doubles import MemoryJournal
 from .fake_feishu import CUT_AFTER, CUT_BEFORE, RATE_LIMITED, SEND, SERVER_ERROR, Answer, FakeFeishu, refused
 
 

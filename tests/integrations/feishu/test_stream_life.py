@@ -15,9 +15,9 @@ from integrations.feishu.adapter import FeishuAdapter
 from integrations.feishu.frames import Frame
 from integrations.feishu.pace import Pace
 from integrations.feishu.stream import FeishuStream
+from tests.integrations.doubles import MemoryTokens
 
 from .conftest import app_of
-from .doubles import MemoryTokens
 from .fake_gateway import SERVICE_ID, Gateway, Refusal
 from .listening import Listener, event, held, until
 

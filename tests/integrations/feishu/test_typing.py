@@ -14,9 +14,9 @@ from integrations.errors import PlatformError
 from integrations.feishu import calls
 from integrations.feishu.adapter import FeishuAdapter
 from integrations.values import ReplyTarget
+from tests.integrations.doubles import MemoryJournal
 
 from .desk import Desk
-from .doubles import MemoryJournal
 from .fake_feishu import CREATE_CARD, CUT_AFTER, NO_CARD_SCOPE, SERVER_ERROR, FakeFeishu, refused
 
 REACT, UNREACT = "POST */reactions", "DELETE */reactions/*"

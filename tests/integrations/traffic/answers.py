@@ -15,9 +15,8 @@ from integrations.errors import PlatformError
 from integrations.metering import Quota, Unmetered
 from integrations.pacing import Limit
 from integrations.values import Credentials, ReplyTarget
-from tests.integrations.dingtalk.doubles import MemoryJournal as DingTalkJournal
 from tests.integrations.dingtalk.fake_dingtalk import FakeDingTalk
-from tests.integrations.feishu.doubles import MemoryJournal
+from tests.integrations.doubles import MemoryJournal
 
 ONE_A_MINUTE = Limit(burst=1, interval_s=60.0)
 
@@ -54,7 +53,7 @@ def group(dingtalk: FakeDingTalk, **values: Any) -> ReplyTarget:
 
 
 def answer(adapter: Adapter, app: Credentials, target: ReplyTarget, text: str = "answer") -> Any:
-    journal = DingTalkJournal() if app.platform == "dingtalk" else MemoryJournal(f"reply-{time.monotonic_ns()}")
+    journal = MemoryJournal(f"reply-{time.monotonic_ns()}")
     adapter.open_reply(app, target, journal, streaming=False).finish(text)
     return journal
 

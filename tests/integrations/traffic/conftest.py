@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import httpx
 import pytest
 
@@ -11,28 +9,10 @@ from integrations.dingtalk.adapter import DingTalkAdapter
 from integrations.feishu.adapter import FeishuAdapter
 from integrations.values import Credentials
 from tests.integrations.dingtalk.fake_dingtalk import FakeDingTalk
-from tests.integrations.feishu.doubles import MemoryTokens
+from tests.integrations.doubles import MemoryTokens
 from tests.integrations.feishu.fake_feishu import FakeFeishu
 
 from .answers import MemoryMeter
-
-
-@pytest.fixture
-def http() -> Iterator[httpx.Client]:
-    with httpx.Client(trust_env=False) as client:
-        yield client
-
-
-@pytest.fixture
-def feishu() -> Iterator[FakeFeishu]:
-    with FakeFeishu() as fake:
-        yield fake
-
-
-@pytest.fixture
-def dingtalk() -> Iterator[FakeDingTalk]:
-    with FakeDingTalk() as fake:
-        yield fake
 
 
 @pytest.fixture

@@ -16,10 +16,9 @@ from integrations.pacing import Limit
 from integrations.traffic import HeldBack, Stopped
 from integrations.values import Credentials
 from tests.integrations.dingtalk import fake_dingtalk as ding
-from tests.integrations.dingtalk.doubles import MemoryJournal as DingTalkJournal
 from tests.integrations.dingtalk.fake_dingtalk import FakeDingTalk
+from tests.integrations.doubles import MemoryJournal
 from tests.integrations.feishu import fake_feishu as fei
-from tests.integrations.feishu.doubles import MemoryJournal
 from tests.integrations.feishu.fake_feishu import FakeFeishu
 
 from .answers import CHAT, ONE_A_MINUTE, answer, fail_often, group
@@ -91,7 +90,7 @@ def test_answers_go_by_the_chats_address_when_dingtalks_api_does_not_work(
     broken = replace(robot, app_secret="wrong")
     fail_often(in_dingtalk, broken, group(dingtalk, webhook_url=""))
     calls = len(dingtalk.calls)
-    in_dingtalk.open_reply(broken, group(dingtalk), DingTalkJournal(), streaming=True).finish("answer")
+    in_dingtalk.open_reply(broken, group(dingtalk), MemoryJournal(), streaming=True).finish("answer")
 
     assert [kind for kind, _ in dingtalk.seen] == ["webhook"]
     assert dingtalk.paths()[-1] == ding.SESSION

@@ -19,10 +19,9 @@ from integrations.pacing import Limit
 from integrations.traffic import HeldBack
 from integrations.values import Credentials
 from tests.integrations.dingtalk import fake_dingtalk as ding
-from tests.integrations.dingtalk.doubles import MemoryJournal as DingTalkJournal
 from tests.integrations.dingtalk.fake_dingtalk import FakeDingTalk
+from tests.integrations.doubles import MemoryJournal, MemoryTokens
 from tests.integrations.feishu import fake_feishu as fei
-from tests.integrations.feishu.doubles import MemoryJournal, MemoryTokens
 from tests.integrations.feishu.fake_feishu import FakeFeishu
 
 from .answers import CHAT, ONE_A_MINUTE, answer, group
@@ -58,7 +57,7 @@ def test_a_full_chat_of_dingtalk_leaves_no_intent(
     monkeypatch.setattr(dingtalk_limits, "API", ONE_A_MINUTE)
     target = group(dingtalk) if session else group(dingtalk, webhook_url="")
     answer(in_dingtalk, robot, target, "first")
-    journal = DingTalkJournal()
+    journal = MemoryJournal()
 
     with pytest.raises(HeldBack):
         in_dingtalk.open_reply(robot, target, journal, streaming=False).finish("second")
@@ -111,7 +110,7 @@ def test_steps_of_a_dingtalk_card_without_room_are_merged_too(
 ) -> None:
     monkeypatch.setattr(dingtalk_reply, "MIN_PAUSE_S", 0.0)
     monkeypatch.setattr(dingtalk_limits, "CARD", Limit(burst=1, interval_s=0.5))
-    reply = in_dingtalk.open_reply(robot, group(dingtalk), DingTalkJournal(), streaming=True)
+    reply = in_dingtalk.open_reply(robot, group(dingtalk), MemoryJournal(), streaming=True)
     for end in range(30, 300, 30):
         reply.show("x" * end)
     reply.finish("x" * 300)
@@ -124,8 +123,8 @@ def test_no_card_is_made_when_there_is_no_room_for_one_at_the_end(
     in_dingtalk: DingTalkAdapter, robot: Credentials, dingtalk: FakeDingTalk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dingtalk_limits, "API", ONE_A_MINUTE)
-    in_dingtalk.open_reply(robot, group(dingtalk), DingTalkJournal("r1"), streaming=True).show("first")
-    journal = DingTalkJournal("r2")
+    in_dingtalk.open_reply(robot, group(dingtalk), MemoryJournal("r1"), streaming=True).show("first")
+    journal = MemoryJournal("r2")
     in_dingtalk.open_reply(robot, group(dingtalk), journal, streaming=True).finish("second")
 
     assert [(kind, text.split()[-1]) for kind, text in dingtalk.seen] == [("webhook", "second")]

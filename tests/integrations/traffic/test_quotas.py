@@ -15,9 +15,8 @@ from integrations.feishu.adapter import FeishuAdapter
 from integrations.metering import Quota, streaming_pause_s
 from integrations.values import Credentials
 from tests.integrations.dingtalk import fake_dingtalk as ding
-from tests.integrations.dingtalk.doubles import MemoryJournal as DingTalkJournal
 from tests.integrations.dingtalk.fake_dingtalk import FakeDingTalk
-from tests.integrations.feishu.doubles import MemoryJournal
+from tests.integrations.doubles import MemoryJournal
 from tests.integrations.feishu.fake_feishu import FakeFeishu
 
 from .answers import CHAT, MemoryMeter, answer, fail_often, group
@@ -31,7 +30,7 @@ def test_each_answered_call_is_billed_once_and_tokens_are_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(dingtalk_reply, "MIN_PAUSE_S", 0.0)
-    reply = in_dingtalk.open_reply(robot, group(dingtalk), DingTalkJournal(), streaming=True)
+    reply = in_dingtalk.open_reply(robot, group(dingtalk), MemoryJournal(), streaming=True)
     reply.show("a" * 30)
     reply.show("a" * 60)
     reply.finish("a" * 90)
@@ -111,7 +110,7 @@ def test_answers_grow_in_few_steps_when_the_quota_is_short(
 ) -> None:
     monkeypatch.setattr(dingtalk_reply, "MIN_PAUSE_S", 0.0)
     meter.given = 0.8
-    reply = in_dingtalk.open_reply(robot, group(dingtalk), DingTalkJournal(), streaming=True)
+    reply = in_dingtalk.open_reply(robot, group(dingtalk), MemoryJournal(), streaming=True)
     for end in range(30, 120, 30):
         reply.show("x" * end)
     reply.finish("x" * 120)
@@ -144,8 +143,7 @@ def test_answers_come_at_once_when_the_quota_is_nearly_used_up(
 ) -> None:
     meter.given = 0.95
     for adapter, place, target in ((in_dingtalk, robot, group(dingtalk)), (in_feishu, app, CHAT)):
-        journal = DingTalkJournal() if place is robot else MemoryJournal()
-        reply = adapter.open_reply(place, target, journal, streaming=True)
+        reply = adapter.open_reply(place, target, MemoryJournal(), streaming=True)
         reply.show("half an ans")
         reply.finish("answer")
 
@@ -164,7 +162,7 @@ def test_a_card_that_was_begun_is_finished_when_the_quota_ran_short_meanwhile(
 ) -> None:
     for adapter, place, target in ((in_dingtalk, robot, group(dingtalk)), (in_feishu, app, CHAT)):
         meter.given = 0.0
-        journal = DingTalkJournal() if place is robot else MemoryJournal()
+        journal = MemoryJournal()
         adapter.open_reply(place, target, journal, streaming=True).show("half an ans")
         meter.given = 1.0
         later = adapter.open_reply(place, target, journal, streaming=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
@@ -25,19 +26,28 @@ class MemoryJournal:
         old = self.steps.get(name)
         if old and old.state != "refused":
             return old
-        self.steps[name] = Step(name, f"{self.reply_id}-{name}", "intended", 0.0)
+        self.steps[name] = Step(name, f"{self.reply_id}-{name}", "intended", time.time())
         return replace(self.steps[name], is_new=True)
 
     def done(self, name: str, remote_id: str = "") -> None:
         self.steps[name] = replace(self.steps[name], state="done", remote_id=remote_id)
 
     def refused(self, name: str, reason: str) -> None:
+        self.intend(name)
         self.steps[name] = replace(self.steps[name], state="refused")
         self.reasons[name] = reason
 
     @property
     def states(self) -> dict[str, str]:
         return {name: step.state for name, step in self.steps.items()}
+
+    def taken_over(self) -> MemoryJournal:
+        """The same reply in the hands of a later worker."""
+        return MemoryJournal(self.reply_id, self.fence + 1, self.steps, self.reasons)
+
+    def age(self, name: str, seconds: float) -> None:
+        """Let the first try lie further back."""
+        self.steps[name] = replace(self.steps[name], first_tried_at_s=time.time() - seconds)
 
 
 class MemoryTokens:
@@ -58,5 +68,5 @@ class MemoryTokens:
     def delete(self, key: str) -> None:
         self.values.pop(key, None)
 
-    def lock(self, key: str) -> AbstractContextManager[object]:
+    def lock(self, key: str) -> AbstractContextManager[bool]:
         return self._lock
