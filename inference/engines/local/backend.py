@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from inference.engines.local import norms_native
+from inference.engines.local import layers_native, norms_native
 from inference.engines.local.attention import Step
 from inference.engines.local.attention_cpu import CpuStep
 from inference.engines.local.attention_native import NativeStep
@@ -39,8 +39,18 @@ def _as_it_is(model: Any) -> Callable[[], None]:
     return lambda: None
 
 
+def _natively(model: Any) -> Callable[[], None]:
+    undos = [layers_native.fuse(model), norms_native.fuse(model)]
+
+    def undo() -> None:
+        for each in undos:
+            each()
+
+    return undo
+
+
 CPU = Backend(CpuStep, pick, _as_it_is, mirrors=True)  # torch alone
-NATIVE = Backend(NativeStep, pick, norms_native.fuse)
+NATIVE = Backend(NativeStep, pick, _natively)
 
 
 def backend_for(device: torch.device, dtype: torch.dtype) -> Backend:

@@ -7,29 +7,13 @@ each key head), KEY_SIZE, VALUE_SIZE, PAGE. Numbers that are none must come out 
 #include <stdint.h>
 #include <string.h>
 
+#include "native.h"
+
 #define HEADS (KV_HEADS * GROUP)
 
 /* What comes next is fetched into the second cache: the first one is filled by what is being read. */
 static inline void fetch(const float *next) {
     __builtin_prefetch(next, 0, 2);
-}
-
-/* Correct to the last bits of a float (Cephes); written so that compilers make vectors of it. */
-static inline void exponentials(float *numbers) {
-    for (int at = 0; at < PAGE; at++) {
-        float given = numbers[at] < -87.0f ? -87.0f : numbers[at];
-        float power = nearbyintf(given * 1.44269504f);
-        float rest = given - power * 0.693359375f + power * 2.12194440e-4f;
-        float sum = 1.9875691500e-4f;
-        sum = sum * rest + 1.3981999507e-3f;
-        sum = sum * rest + 8.3334519073e-3f;
-        sum = sum * rest + 4.1665795894e-2f;
-        sum = sum * rest + 1.6666665459e-1f;
-        sum = sum * rest + 5.0000001201e-1f;
-        sum = sum * rest * rest + rest + 1.0f;
-        union { int32_t bits; float number; } scale = {.bits = ((int32_t)power + 127) << 23};
-        numbers[at] = sum * scale.number;
-    }
 }
 
 typedef struct {
@@ -70,7 +54,8 @@ static void weigh(Row *row, int count, float softcap) {
         }
         for (int token = 0; token < PAGE; token++)
             score[token] -= best;
-        exponentials(score);
+        for (int token = 0; token < PAGE; token += EXPONENTIALS)
+            exponentials(score + token);
         for (int token = count; token < PAGE; token++)
             score[token] = 0;
         for (int token = 0; token < PAGE; token++)

@@ -1,4 +1,4 @@
-"""Our C functions for a CPU (``native.c``), compiled by the machine's own compiler when a model is loaded.
+"""Our C functions for a CPU (``native*.c``), compiled by the machine's own compiler when a model is loaded.
 
 The library is built for the sizes of one kind of head, in a folder that is gone once it is loaded. Where there is no
 compiler, or what it made cannot be loaded, callers do with torch alone.
@@ -22,14 +22,12 @@ from inference.engines.local.limits import PAGE_TOKENS
 
 logger = logging.getLogger(__name__)
 
-_SOURCE = Path(__file__).with_name("native.c")
+_SOURCES = [str(Path(__file__).with_name(name)) for name in ("native.c", "native_layers.c")]
 _COMPILERS = ("cc", "gcc", "clang")
 _PATIENCE_S = 60.0
 # Sums may be taken in any order, as vectors want it; numbers that are none must still come out as such.
 _FLAGS = ("-O3", "-march=native", "-fassociative-math", "-fno-signed-zeros", "-fno-trapping-math", "-fno-math-errno")
 _POINTER, _COUNT, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
-_ATTEND: tuple[Any, ...] = (*[_POINTER] * 4, _COUNT, _POINTER, _POINTER, _COUNT, _COUNT, _NUMBER, _NUMBER)
-_RMS_NORM: tuple[Any, ...] = (_POINTER, _POINTER, _POINTER, _COUNT, _COUNT, _NUMBER, _NUMBER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +43,26 @@ class Heads:
 SMALL = Heads(1, 1, 16, 16)  # for functions that know no heads
 
 
+class Layer(ctypes.Structure):
+    """A decoder layer: its sizes, and where its packed weights are (``native_layers.c``), which its maker keeps."""
+
+    _fields_ = (
+        *[(name, _COUNT) for name in ("hidden", "inner", "heads", "kv_heads", "head_size", "qkv_width")],
+        *[(name, _POINTER) for name in ("norm", "qkv", "qkv_bias", "query_norm", "key_norm", "out", "second_norm")],
+        *[(name, _POINTER) for name in ("gate", "up", "down")],
+        *[(name, _NUMBER) for name in ("epsilon", "second_epsilon", "query_epsilon", "key_epsilon")],
+    )
+
+
 class Native:
     """The functions. Tensors must be dense, float32, and on the CPU; they run without Python's lock."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
-        self._attend, self._rms_norm = library.attend, library.rms_norm
-        self._attend.argtypes, self._attend.restype = _ATTEND, None
-        self._rms_norm.argtypes, self._rms_norm.restype = _RMS_NORM, None
+        self._attend = _typed(library.attend, *[_POINTER] * 4, _COUNT, *[_POINTER] * 2, *[_COUNT] * 2, *[_NUMBER] * 2)
+        self._rms_norm = _typed(library.rms_norm, *[_POINTER] * 3, *[_COUNT] * 2, *[_NUMBER] * 2)
+        self._product = _typed(library.product, _POINTER, *[_COUNT] * 2, _POINTER, _COUNT, _POINTER)
+        self._before_attention = _typed(library.before_attention, *[_POINTER] * 4, _COUNT, *[_POINTER] * 4)
+        self._after_attention = _typed(library.after_attention, *[_POINTER] * 3, _COUNT, *[_POINTER] * 2)
 
     def attend(
         self,
@@ -87,6 +98,41 @@ class Native:
         rows = given.numel() // size
         self._rms_norm(given.data_ptr(), weight.data_ptr(), out.data_ptr(), rows, size, epsilon, float(one_more))
 
+    def product(self, given: Tensor, packed: Tensor) -> Tensor:
+        """[rows, size], [panels, size, panel] -> [rows, panels * panel]."""
+        out = given.new_empty(len(given), packed.shape[0] * packed.shape[2])
+        self._product(given.data_ptr(), *given.shape, packed.data_ptr(), out.shape[1], out.data_ptr())
+        return out
+
+    def before_attention(
+        self, layer: Layer, given: Tensor, cosine: Tensor, sine: Tensor, query: Tensor, key: Tensor, value: Tensor
+    ) -> None:
+        """[rows, hidden], two [rows, head size] -> fills three [rows, heads, head size]."""
+        room = given.new_empty(len(given) * (layer.hidden + layer.qkv_width))
+        self._before_attention(
+            ctypes.addressof(layer),
+            given.data_ptr(),
+            cosine.data_ptr(),
+            sine.data_ptr(),
+            len(given),
+            query.data_ptr(),
+            key.data_ptr(),
+            value.data_ptr(),
+            room.data_ptr(),
+        )
+
+    def after_attention(self, layer: Layer, given: Tensor, mixed: Tensor, out: Tensor) -> None:
+        """[rows, hidden], [rows, heads, head size] -> ``out`` [rows, hidden]."""
+        room = given.new_empty(len(given) * (layer.hidden + 2 * layer.inner))
+        self._after_attention(
+            ctypes.addressof(layer), given.data_ptr(), mixed.data_ptr(), len(given), out.data_ptr(), room.data_ptr()
+        )
+
+
+def _typed(function: Any, *types: Any) -> Any:
+    function.argtypes, function.restype = types, None
+    return function
+
 
 @lru_cache
 def native_for(heads: Heads) -> Native | None:
@@ -115,7 +161,7 @@ def _built(compiler: str, heads: Heads) -> ctypes.CDLL:
         made = Path(folder) / "native.so"
         defined = [f"-D{name}={size}" for name, size in sizes.items()]
         subprocess.run(  # noqa: S603  (no word of it comes from outside)
-            [compiler, *_FLAGS, *defined, "-shared", "-fPIC", "-o", str(made), str(_SOURCE), "-lm"],
+            [compiler, *_FLAGS, *defined, "-shared", "-fPIC", "-o", str(made), *_SOURCES, "-lm"],
             check=True,
             capture_output=True,
             text=True,

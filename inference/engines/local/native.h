@@ -1,0 +1,26 @@
+/* What native.c and native_layers.c share. */
+
+#include <math.h>
+#include <stdint.h>
+
+#define EXPONENTIALS 16 /* at once; a page of scores, too */
+
+/* Correct to the last bits of a float (Cephes); written so that compilers make vectors of it. */
+static inline void exponentials(float *numbers) {
+    for (int at = 0; at < EXPONENTIALS; at++) {
+        float given = numbers[at] < -87.0f ? -87.0f : numbers[at];
+        float power = nearbyintf(given * 1.44269504f);
+        float rest = given - power * 0.693359375f + power * 2.12194440e-4f;
+        float sum = 1.9875691500e-4f;
+        sum = sum * rest + 1.3981999507e-3f;
+        sum = sum * rest + 8.3334519073e-3f;
+        sum = sum * rest + 4.1665795894e-2f;
+        sum = sum * rest + 1.6666665459e-1f;
+        sum = sum * rest + 5.0000001201e-1f;
+        sum = sum * rest * rest + rest + 1.0f;
+        union { int32_t bits; float number; } scale = {.bits = ((int32_t)power + 127) << 23};
+        numbers[at] = sum * scale.number;
+    }
+}
+
+void rms_norm(const float *given, const float *weight, float *out, int64_t rows, int64_t size, float epsilon, float more);

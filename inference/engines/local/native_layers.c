@@ -1,0 +1,138 @@
+/* A decoder layer of Llama's kind, before and after its attention, for a CPU and 32-bit numbers.
+
+Compiled with native.c. Weights come packed (layers_native.py): the outputs of a product in panels of 32, each panel's
+weights for one input side by side, filled up with zeros. */
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "native.h"
+
+#define PANEL 32
+#if defined __AVX512F__
+#define LANES 16 /* of a register */
+#define TILE 8 /* rows whose sums fit into the registers */
+#elif defined __AVX__
+#define LANES 8
+#define TILE 3
+#elif defined __aarch64__
+#define LANES 4
+#define TILE 3
+#else
+#define LANES 4
+#define TILE 1
+#endif
+#define PARTS (PANEL / LANES)
+#define ROWS_AT_ONCE 64 /* their numbers stay in the second cache while the weights pass */
+
+typedef float vec __attribute__((vector_size(LANES * sizeof(float)), aligned(sizeof(float)), may_alias));
+
+typedef struct {
+    const float *numbers;
+    int64_t stride; /* from row to row; 0: the same for all */
+} Rows;
+
+static inline Rows rows_from(Rows rows, int64_t row, int64_t column) {
+    return (Rows){rows.numbers ? rows.numbers + row * rows.stride + column : 0, rows.stride};
+}
+
+static inline __attribute__((always_inline)) void tile(int rows, Rows given, int64_t size, const float *panel, Rows start,
+                                                       float *out, int64_t out_stride) {
+    vec sums[TILE][PARTS];
+    for (int row = 0; row < rows; row++)
+        for (int part = 0; part < PARTS; part++)
+            sums[row][part] = start.numbers ? *(const vec *)(start.numbers + row * start.stride + part * LANES) : (vec){0};
+    for (int64_t at = 0; at < size; at++, panel += PANEL)
+        for (int row = 0; row < rows; row++)
+            for (int part = 0; part < PARTS; part++)
+                sums[row][part] += given.numbers[row * given.stride + at] * *(const vec *)(panel + part * LANES);
+    for (int row = 0; row < rows; row++)
+        for (int part = 0; part < PARTS; part++)
+            *(vec *)(out + row * out_stride + part * LANES) = sums[row][part];
+}
+
+/* given [rows, size] x packed [width / PANEL, size, PANEL] + start [rows, width] -> out [rows, width]; start may be out. */
+static void multiply(Rows given, int64_t rows, int64_t size, const float *packed, int64_t width, Rows start, float *out) {
+    for (int64_t first = 0; first < rows; first += ROWS_AT_ONCE) {
+        int64_t last = first + ROWS_AT_ONCE < rows ? first + ROWS_AT_ONCE : rows;
+        for (int64_t column = 0; column < width; column += PANEL) {
+            const float *panel = packed + column * size;
+            int64_t row = first;
+            for (; row + TILE <= last; row += TILE)
+                tile(TILE, rows_from(given, row, 0), size, panel, rows_from(start, row, column), out + row * width + column,
+                     width);
+            for (; row < last; row++)
+                tile(1, rows_from(given, row, 0), size, panel, rows_from(start, row, column), out + row * width + column,
+                     width);
+        }
+    }
+}
+
+/* given [rows, size] x packed -> out [rows, width]. */
+void product(const float *given, int64_t rows, int64_t size, const float *packed, int64_t width, float *out) {
+    multiply((Rows){given, size}, rows, size, packed, width, (Rows){0, 0}, out);
+}
+
+/* The sizes of a layer and where its weights are. Without a bias, or norms of queries and keys: null. */
+typedef struct {
+    int64_t hidden, inner, heads, kv_heads, head_size, qkv_width;
+    const float *norm, *qkv, *qkv_bias, *query_norm, *key_norm, *out, *second_norm, *gate, *up, *down;
+    float epsilon, second_epsilon, query_epsilon, key_epsilon;
+} Layer;
+
+/* Each head's two halves turn against each other (rotary positions). */
+static void turn(const float *given, const float *norm, float epsilon, const float *cosine, const float *sine, int64_t size,
+                 float *out) {
+    float normed[size];
+    if (norm) {
+        rms_norm(given, norm, normed, 1, size, epsilon, 0);
+        given = normed;
+    }
+    for (int64_t at = 0, half = size / 2; at < half; at++) {
+        out[at] = given[at] * cosine[at] - given[at + half] * sine[at];
+        out[at + half] = given[at + half] * cosine[at + half] + given[at] * sine[at + half];
+    }
+}
+
+/* given [rows, hidden], cosine and sine [rows, head size] -> query [rows, heads, head size], key and value
+   [rows, kv heads, head size]. room: rows * (hidden + qkv width) numbers. */
+void before_attention(const Layer *layer, const float *given, const float *cosine, const float *sine, int64_t rows,
+                      float *query, float *key, float *value, float *room) {
+    int64_t size = layer->head_size, keys = layer->heads * size, values = keys + layer->kv_heads * size;
+    float *qkv = room + rows * layer->hidden;
+    rms_norm(given, layer->norm, room, rows, layer->hidden, layer->epsilon, 0);
+    multiply((Rows){room, layer->hidden}, rows, layer->hidden, layer->qkv, layer->qkv_width, (Rows){layer->qkv_bias, 0}, qkv);
+    for (int64_t row = 0; row < rows; row++, qkv += layer->qkv_width, cosine += size, sine += size) {
+        for (int64_t head = 0; head < layer->heads; head++, query += size)
+            turn(qkv + head * size, layer->query_norm, layer->query_epsilon, cosine, sine, size, query);
+        for (int64_t head = 0; head < layer->kv_heads; head++, key += size)
+            turn(qkv + keys + head * size, layer->key_norm, layer->key_epsilon, cosine, sine, size, key);
+        memcpy(value, qkv + values, layer->kv_heads * size * sizeof(float));
+        value += layer->kv_heads * size;
+    }
+}
+
+/* gate = up * gate / (1 + e^-gate); count is a multiple of EXPONENTIALS. */
+static void swish(float *gate, const float *up, int64_t count) {
+    for (int64_t first = 0; first < count; first += EXPONENTIALS, gate += EXPONENTIALS, up += EXPONENTIALS) {
+        float power[EXPONENTIALS];
+        for (int at = 0; at < EXPONENTIALS; at++)
+            power[at] = -gate[at] > 87.0f ? 87.0f : -gate[at];
+        exponentials(power);
+        for (int at = 0; at < EXPONENTIALS; at++)
+            gate[at] = up[at] * gate[at] / (1.0f + power[at]);
+    }
+}
+
+/* given [rows, hidden], mixed [rows, heads, head size] -> out [rows, hidden]. room: rows * (hidden + 2 * inner) numbers. */
+void after_attention(const Layer *layer, const float *given, const float *mixed, int64_t rows, float *out, float *room) {
+    int64_t hidden = layer->hidden, inner = layer->inner, mixed_size = layer->heads * layer->head_size;
+    float *gate = room + rows * hidden, *up = gate + rows * inner;
+    multiply((Rows){mixed, mixed_size}, rows, mixed_size, layer->out, hidden, (Rows){given, hidden}, out);
+    rms_norm(out, layer->second_norm, room, rows, hidden, layer->second_epsilon, 0);
+    multiply((Rows){room, hidden}, rows, hidden, layer->gate, inner, (Rows){0, 0}, gate);
+    multiply((Rows){room, hidden}, rows, hidden, layer->up, inner, (Rows){0, 0}, up);
+    swish(gate, up, rows * inner);
+    multiply((Rows){gate, inner}, rows, inner, layer->down, hidden, (Rows){out, hidden}, out);
+}
