@@ -133,8 +133,9 @@ def _bar(results: Results, rate_name: str) -> list[Verdict]:
 
 
 def _followup(results: Results) -> list[Verdict]:
-    value = results.followup_ms / results.first_turn_ms
-    return [_at_most("I11", "first token of a follow-up after 2k tokens, to that of a first turn", 1.3, value, "x")]
+    what = "first token of a follow-up after 2k tokens, to that of a first turn"
+    found = {f"{what}, {shape}": next_ms / first_ms for shape, (first_ms, next_ms) in results.followups.items()}
+    return [_at_most("I11", title, 1.3, value, "x") for title, value in (found or {what: math.nan}).items()]
 
 
 def _at_least(goal: str, what: str, limit: float, found: Ratio) -> Verdict:

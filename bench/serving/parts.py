@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -41,8 +40,7 @@ class Results:
     loops: list[Run] = field(default_factory=list)
     device: Device | None = None
     decode: list[Decode] = field(default_factory=list)
-    first_turn_ms: float = math.nan
-    followup_ms: float = math.nan
+    followups: dict[str, tuple[float, float]] = field(default_factory=dict)  # shape -> ms: a first turn, a follow-up
     demo: Run | None = None
     differing: dict[str, str] = field(default_factory=dict)  # contestant -> answers that are not ours, of how many
     bare_settings: dict[str, float] = field(default_factory=dict)  # tokens a batch -> tokens/s in the trial
@@ -165,23 +163,26 @@ def decoding(results: Results, plan: Plan, clock: Clock, until: float, say: Call
 
 def followups(results: Results, plan: Plan, clock: Clock, until: float, say: Callable[[str], None]) -> None:
     """The first token of a talk's first short turn, and of its next one after a long history; nobody else is served."""
-    if clock.is_past(until):
-        results.left_out.append("follow-up turns")
-        return
-    shape = SHAPES[plan.shapes[-1] if plan.device != "cpu" else plan.shapes[0]]
-    vocabulary = shape.config["vocab_size"]
+    for name in plan.followups:
+        if clock.is_past(until):
+            results.left_out.append(f"follow-up turns, {name}")
+            continue
+        with _ours(SHAPES[name], plan) as ours:
+            first_ms, next_ms = results.followups[name] = _turns_ms(ours.fresh(), SHAPES[name].config["vocab_size"])
+        say(f"{name}: first token of a first turn {first_ms:.1f} ms, of a follow-up {next_ms:.1f} ms")
+
+
+def _turns_ms(core: PagedCore, vocabulary: int) -> tuple[float, float]:
+    """Medians. One history, which goes on in several ways."""
+    history = traces.uniform(1, _HISTORY_TOKENS, _ANSWER_TOKENS, vocabulary, 200)[0]
+    _, answer = _first_ms(core, history)
     firsts, nexts = [], []
-    with _ours(shape, plan) as ours:
-        core = ours.fresh()
-        for seed in range(11):
-            short = traces.uniform(1, _SHORT_TOKENS, _ANSWER_TOKENS, vocabulary, 100 + seed)[0]
-            history = traces.uniform(1, _HISTORY_TOKENS, _ANSWER_TOKENS, vocabulary, 200 + seed)[0]
-            more = traces.uniform(1, _FOLLOWUP_TOKENS, _ANSWER_TOKENS, vocabulary, 300 + seed)[0]
-            firsts.append(_first_ms(core, short)[0])
-            _, answer = _first_ms(core, history)
-            nexts.append(_first_ms(core, Ask((*history.prompt, *answer.tokens, *more.prompt), _ANSWER_TOKENS))[0])
-    results.first_turn_ms, results.followup_ms = middle(firsts), middle(nexts)
-    say(f"first token of a first turn {results.first_turn_ms:.1f} ms, of a follow-up {results.followup_ms:.1f} ms")
+    for seed in range(11):
+        short = traces.uniform(1, _SHORT_TOKENS, _ANSWER_TOKENS, vocabulary, 100 + seed)[0]
+        more = traces.uniform(1, _FOLLOWUP_TOKENS, _ANSWER_TOKENS, vocabulary, 300 + seed)[0]
+        firsts.append(_first_ms(core, short)[0])
+        nexts.append(_first_ms(core, Ask((*history.prompt, *answer.tokens, *more.prompt), _ANSWER_TOKENS))[0])
+    return middle(firsts), middle(nexts)
 
 
 def _first_ms(core: PagedCore, ask: Ask) -> tuple[float, Answer]:

@@ -25,6 +25,7 @@ class Plan:
     users: tuple[int, ...]
     long_contexts: tuple[tuple[int, int, int], ...]  # requests, prompt and new tokens: against bare batching
     decode: tuple[tuple[int, int], ...]  # batch, context
+    followups: tuple[str, ...]  # shapes
     open_asks: int
     loads: tuple[float, ...] = (0.5, 0.7, 0.9)  # of the closed loop's rate
 
@@ -57,6 +58,7 @@ def _cpu_quick(minutes: float) -> Plan:
         users=(1, 16),
         long_contexts=(),
         decode=((1, 256), (16, 256)),
+        followups=("tiny Qwen3",),
         open_asks=16,
         loads=(0.7,),
     )
@@ -78,6 +80,7 @@ def _cpu_full(minutes: float) -> Plan:
         users=(1, 16, 64, 256),
         long_contexts=((64, 704, 64),),
         decode=((1, 256), (16, 256), (64, 256)),
+        followups=("tiny Qwen3", "Qwen3-8B, two layers"),
         open_asks=48,
         loads=(0.7,),
     )
@@ -99,5 +102,6 @@ def _gpu(minutes: float, name: str) -> Plan:
         users=(1, 16, 64, 256),
         long_contexts=((64, 896, 128), (256, 896, 128)),
         decode=((1, 1024), (16, 1024), (64, 1024), (256, 1024)),
+        followups=("Qwen3-8B",),
         open_asks=256,
     )

@@ -43,6 +43,14 @@ def _tiny(**more: Any) -> dict[str, Any]:
 
 
 _QWEN3 = {"vocab_size": 151936, "head_dim": 128, "num_key_value_heads": 8, "max_position_embeddings": 40960}
+_QWEN3_8B: dict[str, Any] = {
+    **_QWEN3,
+    "hidden_size": 4096,
+    "intermediate_size": 12288,
+    "num_hidden_layers": 36,
+    "num_attention_heads": 32,
+    "tie_word_embeddings": False,
+}
 SHAPES = {
     shape.name: shape
     for shape in (
@@ -61,18 +69,9 @@ SHAPES = {
                 "tie_word_embeddings": True,
             },
         ),
-        Shape(
-            "Qwen3-8B",
-            "qwen3",
-            {
-                **_QWEN3,
-                "hidden_size": 4096,
-                "intermediate_size": 12288,
-                "num_hidden_layers": 36,
-                "num_attention_heads": 32,
-                "tie_word_embeddings": False,
-            },
-        ),
+        Shape("Qwen3-8B", "qwen3", _QWEN3_8B),
+        # Where a layer is as wide as in real models, and a CPU computes it in a second.
+        Shape("Qwen3-8B, two layers", "qwen3", {**_QWEN3_8B, "num_hidden_layers": 2, "vocab_size": 2000}),
     )
 }
 
