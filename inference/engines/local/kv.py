@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from inference.engines.local.limits import PAGE_TOKENS
+from inference.engines.local.memory import in_large_pages
 from inference.engines.local.mirror import Mirror
 
 
@@ -43,7 +44,8 @@ class KVCache:
         mirrored: bool = False,
     ) -> None:
         def zeros(layer: LayerShape, size: int) -> Tensor:
-            return torch.zeros(pages + 1, PAGE_TOKENS, layer.kv_heads, size, dtype=dtype, device=device)
+            room = torch.empty(pages + 1, PAGE_TOKENS, layer.kv_heads, size, dtype=dtype, device=device)
+            return in_large_pages(room).zero_()
 
         self.keys = [zeros(layer, layer.key_size) for layer in layers]
         self.values = [zeros(layer, layer.value_size) for layer in layers]

@@ -5,10 +5,12 @@
 
 #define EXPONENTIALS 16 /* at once; a page of scores, too */
 
-/* Correct to the last bits of a float (Cephes); written so that compilers make vectors of it. */
-static inline void exponentials(float *numbers) {
+/* Correct to the last bits of a float (Cephes); written so that compilers make vectors of it, which they do as long as
+   it is a function of its own. */
+static __attribute__((noinline)) void exponentials(float *numbers) {
     for (int at = 0; at < EXPONENTIALS; at++) {
         float given = numbers[at] < -87.0f ? -87.0f : numbers[at];
+        given = given > 87.0f ? 87.0f : given;
         float power = nearbyintf(given * 1.44269504f);
         float rest = given - power * 0.693359375f + power * 2.12194440e-4f;
         float sum = 1.9875691500e-4f;

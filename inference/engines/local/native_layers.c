@@ -24,6 +24,7 @@ weights for one input side by side, filled up with zeros. */
 #define TILE 1
 #endif
 #define PARTS (PANEL / LANES)
+#define MOST_ROWS 8
 #define ROWS_AT_ONCE 64 /* their numbers stay in the second cache while the weights pass */
 
 typedef float vec __attribute__((vector_size(LANES * sizeof(float)), aligned(sizeof(float)), may_alias));
@@ -39,7 +40,7 @@ static inline Rows rows_from(Rows rows, int64_t row, int64_t column) {
 
 static inline __attribute__((always_inline)) void tile(int rows, Rows given, int64_t size, const float *panel, Rows start,
                                                        float *out, int64_t out_stride) {
-    vec sums[TILE][PARTS];
+    vec sums[MOST_ROWS][PARTS];
     for (int row = 0; row < rows; row++)
         for (int part = 0; part < PARTS; part++)
             sums[row][part] = start.numbers ? *(const vec *)(start.numbers + row * start.stride + part * LANES) : (vec){0};
@@ -52,20 +53,23 @@ static inline __attribute__((always_inline)) void tile(int rows, Rows given, int
             *(vec *)(out + row * out_stride + part * LANES) = sums[row][part];
 }
 
+/* With the number of rows as a constant, so that their sums are registers. */
+static void tile_of(int rows, Rows given, int64_t size, const float *panel, Rows start, float *out, int64_t out_stride) {
+#define TILE_OF(count) \
+    case count: \
+        tile(count, given, size, panel, start, out, out_stride); \
+        break;
+    switch (rows) { TILE_OF(1) TILE_OF(2) TILE_OF(3) TILE_OF(4) TILE_OF(5) TILE_OF(6) TILE_OF(7) TILE_OF(8) }
+}
+
 /* given [rows, size] x packed [width / PANEL, size, PANEL] + start [rows, width] -> out [rows, width]; start may be out. */
 static void multiply(Rows given, int64_t rows, int64_t size, const float *packed, int64_t width, Rows start, float *out) {
     for (int64_t first = 0; first < rows; first += ROWS_AT_ONCE) {
         int64_t last = first + ROWS_AT_ONCE < rows ? first + ROWS_AT_ONCE : rows;
-        for (int64_t column = 0; column < width; column += PANEL) {
-            const float *panel = packed + column * size;
-            int64_t row = first;
-            for (; row + TILE <= last; row += TILE)
-                tile(TILE, rows_from(given, row, 0), size, panel, rows_from(start, row, column), out + row * width + column,
-                     width);
-            for (; row < last; row++)
-                tile(1, rows_from(given, row, 0), size, panel, rows_from(start, row, column), out + row * width + column,
-                     width);
-        }
+        for (int64_t column = 0; column < width; column += PANEL)
+            for (int64_t row = first; row < last; row += TILE)
+                tile_of(last - row < TILE ? last - row : TILE, rows_from(given, row, 0), size, packed + column * size,
+                        rows_from(start, row, column), out + row * width + column, width);
     }
 }
 
@@ -114,11 +118,11 @@ void before_attention(const Layer *layer, const float *given, const float *cosin
 }
 
 /* gate = up * gate / (1 + e^-gate); count is a multiple of EXPONENTIALS. */
-static void swish(float *gate, const float *up, int64_t count) {
+static void swish(float *restrict gate, const float *restrict up, int64_t count) {
     for (int64_t first = 0; first < count; first += EXPONENTIALS, gate += EXPONENTIALS, up += EXPONENTIALS) {
         float power[EXPONENTIALS];
         for (int at = 0; at < EXPONENTIALS; at++)
-            power[at] = -gate[at] > 87.0f ? 87.0f : -gate[at];
+            power[at] = -gate[at];
         exponentials(power);
         for (int at = 0; at < EXPONENTIALS; at++)
             gate[at] = up[at] * gate[at] / (1.0f + power[at]);

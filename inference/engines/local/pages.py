@@ -37,6 +37,8 @@ class PagePool:
     def extend(self, sequence: Sequence, wanted: int) -> bool:
         """Give the sequence pages until it has ``wanted`` of them; all or none."""
         missing = wanted - len(sequence.pages)
+        if missing <= 0:
+            return True
         if missing > self.available:
             return False
         sequence.pages.extend(self._take() for _ in range(missing))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import itertools
+import random
 from dataclasses import replace
 
 import pytest
@@ -139,6 +140,40 @@ def test_pictures_that_give_way_are_seen_again(folder, plain):
     found = [plain.tokenizer.decode(s.tokens[s.prompt_tokens :], skip_special_tokens=True) for s in sequences]
     assert [whole(text) for text in found] == [generated(plain, question) for question in questions]
     assert core.scheduler.preemptions > 0
+
+
+@pytest.mark.long
+def test_five_hundred_requests_with_and_without_pictures_get_the_text_of_generate(folder, plain):
+    loaded, rng = load_model(folder, device="cpu"), random.Random(7)
+    builder = PromptBuilder(loaded.tokenizer, 256, vision=vision_of(loaded.model, loaded.image_processor))
+    core = assemble(loaded, EngineLimits(max_running=8, kv_cache_pages=18)).build(lambda events: None)
+    left: dict[Sequence, tuple[ChatMessage, bool]] = {}
+
+    def arrive() -> None:
+        images = rng.choices((RED, BLUE, WIDE), k=rng.choice((0, 0, 1, 1, 2)))
+        words = rng.choices(("fox", "dog", "quick", "lazy", "what"), k=rng.randrange(1, 25))
+        question = ChatMessage("user", " ".join(words), tuple(images))
+        prompt = builder.build([question], 12)
+        sequence = Sequence(next(ids), prompt.ids, 12, picture=prompt.picture)
+        left[sequence] = (question, False)
+        core.add(sequence)
+
+    while len(left) < 500 or core.has_work:
+        for _ in range(min(rng.choice((0, 0, 0, 1, 1, 4)), 500 - len(left))):
+            arrive()
+        alive = [sequence for sequence in left if not sequence.is_over]
+        if alive and rng.random() < 0.03:
+            chosen = rng.choice(alive)
+            chosen.is_over, left[chosen] = True, (left[chosen][0], True)
+        core.step()
+
+    for sequence, (question, is_cancelled) in left.items():
+        found = plain.tokenizer.decode(sequence.tokens[sequence.prompt_tokens :], skip_special_tokens=True)
+        wanted = generated(plain, question)
+        assert wanted.startswith(whole(found)) if is_cancelled else whole(found) == wanted, question
+    assert core.scheduler.preemptions > 20
+    assert core.scheduler.prefix_hit_tokens > 0
+    assert core.pool.used == 0
 
 
 BROKEN = [
