@@ -38,7 +38,7 @@ _GPU_LIMITS = EngineLimits(
 
 def plan_for(device: str, *, quick: bool, minutes: float | None) -> Plan:
     if device == "cpu":
-        return _cpu_quick(minutes or 2.0) if quick else _cpu_full(minutes or 12.0)
+        return _cpu_quick(minutes or 2.0) if quick else _cpu_full(minutes or 15.0)
     return _gpu(minutes or (3.0 if quick else 12.0), "quick" if quick else "full")
 
 
@@ -75,7 +75,7 @@ def _cpu_full(minutes: float) -> Plan:
         rounds=3,
         bar_asks=32,
         plain_nth=12,
-        static_nth=4,
+        static_nth=6,
         static=(16,),
         users=(1, 16, 64, 256),
         long_contexts=((64, 704, 64),),
