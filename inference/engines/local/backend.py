@@ -40,6 +40,7 @@ def _as_it_is(model: Any) -> Callable[[], None]:
 
 
 def _natively(model: Any) -> Callable[[], None]:
+    """Whole layers where they are small; the norms of all others."""
     undos = [layers_native.fuse(model), norms_native.fuse(model)]
 
     def undo() -> None:

@@ -74,9 +74,10 @@ class FusedLayer:
         self._told: dict[str, Any] = {}
         self.agrees = self._tried_out()
 
-    def __call__(self, hidden_states: Tensor, *others: Any, step: Step | None = None, **options: Any) -> Any:
+    def __call__(self, hidden_states: Tensor, *others: Any, **options: Any) -> Any:
+        step: Step | None = options.get("step")
         if step is None or type(hidden_states) is not Tensor or _are_for_threads(hidden_states.shape[1]):
-            return self._original(hidden_states, *others, step=step, **options)
+            return self._original(hidden_states, *others, **options)
         cosine, sine = options["position_embeddings"]
         return self._computed(hidden_states[0].contiguous(), cosine[0].contiguous(), sine[0].contiguous(), step)[None]
 
