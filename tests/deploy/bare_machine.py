@@ -88,6 +88,7 @@ class BareMachine:
         finally:
             self._init.kill()  # unshare takes SIGKILL alone while it waits
             self._init.wait(10)
+            until(lambda: not any(map(_answers, PORTS)), "its processes do not end", 30)  # the kernel takes its time
 
     def _first(self) -> int:
         """Its process 1, once that is inside."""
