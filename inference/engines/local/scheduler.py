@@ -163,7 +163,8 @@ class Scheduler:
             if not sequence.is_running and not self._admit(sequence):
                 continue
             if sequence.needs_picture and self._pool.extend(sequence, pages_for(len(sequence.tokens))):
-                return Row(sequence, 0, sequence.remaining)
+                # Of one that lost its pages, the prompt alone: the model may have written the sign of a picture itself.
+                return Row(sequence, 0, min(sequence.remaining, sequence.prompt_tokens))
         return None
 
     # -- coming and going -----------------------------------------------------------------------------------------

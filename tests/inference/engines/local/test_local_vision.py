@@ -142,6 +142,27 @@ def test_pictures_that_give_way_are_seen_again(folder, plain):
     assert core.scheduler.preemptions > 0
 
 
+def test_an_answer_that_holds_the_sign_of_a_picture_outlives_the_loss_of_its_pages(folder):
+    loaded = load_model(folder, device="cpu")
+    builder = PromptBuilder(loaded.tokenizer, 128, vision=vision_of(loaded.model, loaded.image_processor))
+    core = assemble(loaded, EngineLimits(max_running=2, kv_cache_pages=20)).build(lambda events: None)
+    prompt = builder.build([ChatMessage("user", "what is it?", (RED,))], 12)
+    sequence = Sequence(next(ids), list(prompt.ids), 12, picture=prompt.picture)
+    core.add(sequence)
+    while len(sequence.tokens) < len(prompt.ids) + 4:
+        core.step()
+
+    sequence.tokens[-2] = loaded.model.config.image_token_id  # as if the model had chosen it
+    core.pool.forget(sequence)
+    core.scheduler._preempt(sequence)
+    events = []
+    while core.has_work:
+        events += core.step()
+
+    assert [event.error for event in events if event.error] == []
+    assert [event.finish for event in events if event.finish] == ["length"]
+
+
 @pytest.mark.long
 def test_five_hundred_requests_with_and_without_pictures_get_the_text_of_generate(folder, plain):
     loaded, rng = load_model(folder, device="cpu"), random.Random(7)
