@@ -173,21 +173,21 @@ def followups(results: Results, plan: Plan, clock: Clock, until: float, say: Cal
 
 
 def _turns_ms(core: PagedCore, vocabulary: int) -> tuple[float, float]:
-    """Medians. One history, which goes on in several ways."""
+    """Medians. One history, which goes on in several ways, each with an answer of its own: no two share more."""
     history = traces.uniform(1, _HISTORY_TOKENS, _ANSWER_TOKENS, vocabulary, 200)[0]
-    _, answer = _first_ms(core, history)
+    _first_ms(core, history)
     firsts, nexts = [], []
     for seed in range(11):
         short = traces.uniform(1, _SHORT_TOKENS, _ANSWER_TOKENS, vocabulary, 100 + seed)[0]
-        more = traces.uniform(1, _FOLLOWUP_TOKENS, _ANSWER_TOKENS, vocabulary, 300 + seed)[0]
-        firsts.append(_first_ms(core, short)[0])
-        nexts.append(_first_ms(core, Ask((*history.prompt, *answer.tokens, *more.prompt), _ANSWER_TOKENS))[0])
+        more = traces.uniform(1, _ANSWER_TOKENS + _FOLLOWUP_TOKENS, _ANSWER_TOKENS, vocabulary, 300 + seed)[0]
+        firsts.append(_first_ms(core, short))
+        nexts.append(_first_ms(core, Ask((*history.prompt, *more.prompt), _ANSWER_TOKENS)))
     return middle(firsts), middle(nexts)
 
 
-def _first_ms(core: PagedCore, ask: Ask) -> tuple[float, Answer]:
+def _first_ms(core: PagedCore, ask: Ask) -> float:
     (answer,), _ = drive(core, [ask], 1, Stopwatch())
-    return answer.first_s * 1000, answer
+    return answer.first_s * 1000
 
 
 @contextmanager
