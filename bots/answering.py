@@ -168,11 +168,10 @@ def request_for(question: Message, bot: Bot, asked: list[Message], came_with: Ma
         words = "\n\n".join(filter(None, [came_with.text, *(message.text for message in asked)]))
         words = words or "[Only this picture came, without words.]"  # some services refuse an empty text
         messages = prompt.build(bot.system_prompt, history(question, bot), words, came_with.images)
-    limits = {"temperature": bot.temperature, "top_p": bot.top_p, "max_tokens": bot.max_tokens}
     return GenRequest(
         id=f"{question.pk}.{question.attempts}",
         messages=messages,
-        sampling=prompt.sampling(wanted, **limits),  # type: ignore[arg-type]  # the three are numbers
+        sampling=prompt.sampling(wanted, temperature=bot.temperature, top_p=bot.top_p, max_tokens=bot.max_tokens),
         deadline_s=LONGEST_ANSWER_S,
         cache_scope=f"{bot.pk}:{question.conversation_id}",
         tools=tuple(wanted.get("tools", ())),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from clawdbot_site.settings.base import *  # noqa: F403  (settings modules build on each other so)
+from clawdbot_site.settings.base import DATABASES
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
@@ -16,4 +17,4 @@ MIDDLEWARE = [
 ROOT_URLCONF = "bench.baselines.plain"
 
 # Django's documents on ASGI: no persistent connections. Each request has a thread of its own, which would keep one.
-DATABASES["default"] |= {"CONN_MAX_AGE": 0}  # noqa: F405  (from the line above)
+DATABASES["default"] |= {"CONN_MAX_AGE": 0}

@@ -26,7 +26,7 @@ class Ask:
 def chat(count: int, vocabulary: int, seed: int) -> list[Ask]:
     """Lengths as people's: log-normal, prompts around 100 tokens and answers around 130; some share a system prompt,
     some go on where another ended."""
-    rng = random.Random(seed)  # noqa: S311  (a trace that can be repeated, no secret)
+    rng = _repeatable(seed)
     system = _tokens(rng, _SYSTEM_TOKENS, vocabulary)
     asks: list[Ask] = []
     for _ in range(count):
@@ -44,7 +44,7 @@ def chat(count: int, vocabulary: int, seed: int) -> list[Ask]:
 
 def bot(count: int, vocabulary: int, seed: int) -> list[Ask]:
     """What company bots see: 70 % short questions, 20 % talk, 10 % documents."""
-    rng = random.Random(seed)  # noqa: S311  (a trace that can be repeated, no secret)
+    rng = _repeatable(seed)
     talk = iter(chat(count, vocabulary, seed))
     asks = []
     for _ in range(count):
@@ -60,15 +60,19 @@ def bot(count: int, vocabulary: int, seed: int) -> list[Ask]:
 
 def uniform(count: int, prompt_tokens: int, new_tokens: int, vocabulary: int, seed: int) -> list[Ask]:
     """All alike, and nothing in common."""
-    rng = random.Random(seed)  # noqa: S311  (a trace that can be repeated, no secret)
+    rng = _repeatable(seed)
     return [Ask(_tokens(rng, prompt_tokens, vocabulary), new_tokens) for _ in range(count)]
 
 
 def arriving(asks: Sequence[Ask], per_s: float, variation: float, seed: int) -> list[Ask]:
     """As an open loop: gamma-distributed pauses; ``variation`` 1 is a Poisson process, 2 comes in bursts."""
-    rng = random.Random(seed)  # noqa: S311  (a trace that can be repeated, no secret)
+    rng = _repeatable(seed)
     shape = 1 / variation**2
     return [replace(ask, due_s=due) for ask, due in zip(asks, _sums(rng, shape, per_s), strict=False)]
+
+
+def _repeatable(seed: int) -> random.Random:
+    return random.Random(seed)  # noqa: S311  (a trace must be the same each time; nothing secret comes of it)
 
 
 def every(asks: Sequence[Ask], nth: int) -> list[Ask]:

@@ -72,7 +72,7 @@ class DeadLetterAdmin(OfTeams, ReadOnlyModelAdmin):
     show_full_result_count = False
     list_per_page = 50
     list_before_template = "bots/dead_letters_head.html"
-    actions = ["retry_chosen", "send_chosen_again", "discard_chosen", "restore_chosen"]  # type: ignore[assignment]  # names, where the base says callables
+    actions = ("retry_chosen", "send_chosen_again", "discard_chosen", "restore_chosen")
 
     class Media:
         css = {"all": ["bots/messages.css"]}

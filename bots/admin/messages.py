@@ -48,7 +48,7 @@ class MessageAdmin(OfTeams, ReadOnlyModelAdmin):
     date_hierarchy = "received_at"
     show_full_result_count = False
     list_per_page = 50
-    actions = ["retry", "send_again"]  # type: ignore[assignment]  # the base class has none
+    actions = ("retry", "send_again")
     change_form_outer_before_template = "bots/message_panel.html"
     fieldsets = [
         (

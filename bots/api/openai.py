@@ -56,13 +56,15 @@ class OpenAIView(APIView):
         return openai_shapes.in_openai_shape
 
 
-class ModelsView(OpenAIView):
+class BotsView(OpenAIView):
     @property
     def required_scopes(self) -> dict[str, str]:
         """Either of two will do."""
         may_chat = "chat" in getattr(self.request.auth, "scopes", ())
         return {"read": "chat" if may_chat else "bots:read"}
 
+
+class ModelsView(BotsView):
     @extend_schema(summary="List bots as models", operation_id="openai_models", responses=OBJECT)
     def get(self, request: Request) -> Response:
         """The bots that can be asked; a model's id is the bot's slug."""
@@ -70,9 +72,9 @@ class ModelsView(OpenAIView):
         return Response({"object": "list", "data": [openai_shapes.model(bot) for bot in bots]})
 
 
-class ModelView(ModelsView):
+class ModelView(BotsView):
     @extend_schema(summary="Read one bot as a model", operation_id="openai_model", responses=OBJECT)
-    def get(self, request: Request, slug: str) -> Response:  # type: ignore[override]  # the address names a model
+    def get(self, request: Request, slug: str) -> Response:
         return Response(openai_shapes.model(_bot(slug, answers.caller(request))))
 
 
