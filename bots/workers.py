@@ -22,12 +22,14 @@ from inference import health, reporting
 from inference.errors import InferenceError
 from inference.models import LanguageModel
 from inference.worker import Slot, drain_all, engine_of
+from integrations.web import live
 from monitoring import metrics_server, watching
 from monitoring.rollups import keeping
 
 logger = logging.getLogger(__name__)
 _reporters: list[reporting.Reporter] = []
 DRAIN_S = 20.0
+LAST_NEWS_S = 2.0  # whoever follows an answer and is not told looks at the database anyway
 
 
 @task_prerun.connect
@@ -72,6 +74,7 @@ def on_end(**_: Any) -> None:
     while _reporters:
         _reporters.pop().stop()
     watching.end()
+    live.flush(LAST_NEWS_S)
 
 
 def drain(is_over: threading.Event) -> None:

@@ -44,6 +44,11 @@ def settle(message_id: str) -> None:
         news.is_settled = True
 
 
+def flush(timeout_s: float) -> bool:
+    """Before a process ends: wait until the followers were told what it has published. False when that takes longer."""
+    return _outbox.flush(timeout_s)
+
+
 def so_far(message_id: str) -> str:
     """The answer as far as it is known here; empty while Redis is lost."""
     with suppress(RedisLost), resting.redis.asked():

@@ -66,6 +66,7 @@ class Outbox:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._waiting: dict[str, News] = {}
+        self._is_sending = False
         self._thread: threading.Thread | None = None
 
     @contextmanager
@@ -75,7 +76,12 @@ class Outbox:
             self._start_once()
             has_room = message_id in self._waiting or len(self._waiting) < MOST_ANSWERS
             yield self._waiting.setdefault(message_id, News()) if has_room else News()
-            self._changed.notify()
+            self._changed.notify_all()
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until everything so far was sent or given up. False when that takes longer."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._waiting and not self._is_sending, timeout_s)
 
     def _start_once(self) -> None:
         if self._thread is None:
@@ -97,7 +103,10 @@ class Outbox:
 
     def _next(self) -> tuple[str, News]:
         with self._changed:
+            self._is_sending = False
+            self._changed.notify_all()
             self._changed.wait_for(lambda: self._waiting)
+            self._is_sending = True
             message_id = next(iter(self._waiting))
             return message_id, self._waiting.pop(message_id)
 

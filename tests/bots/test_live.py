@@ -7,12 +7,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from channels.layers import InMemoryChannelLayer
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from bots import workers
 from integrations import resting
 from integrations.resting import Resting
 from integrations.web import live, outbox
@@ -103,6 +104,30 @@ async def test_a_followers_loop_that_ends_takes_nobody_elses_pieces(settings: An
         heard = await feed.next(5)
 
     assert heard == {"type": "delta", "offset": 0, "text": "one"}
+
+
+class Slow(EmbeddedChannelLayer):
+    told: ClassVar[list[dict[str, Any]]] = []
+
+    async def group_send(self, group: str, message: dict[str, Any]) -> None:
+        await asyncio.sleep(0.2)
+        self.told.append(message)
+
+
+def test_a_worker_that_ends_tells_the_followers_first(settings: Any) -> None:
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": f"{__name__}.Slow"}}
+    live.settle("a")
+    workers.on_end()
+
+    assert Slow.told == [{"type": "settled"}]
+
+
+def test_the_wait_for_a_slow_redis_has_an_end() -> None:
+    with lost_redis("hanging"):
+        live.settle("a")
+        live.publish("b", "one", 0)
+
+        assert not live.flush(0.05)
 
 
 # -- the outbox ----------------------------------------------------------------------------------------------------

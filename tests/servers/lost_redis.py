@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from django.test import override_settings
 
 from integrations import resting
+from integrations.web import live
 
 
 @contextmanager
@@ -17,12 +18,14 @@ def production_shape(url: str) -> Iterator[None]:
     patience = {"socket_timeout": 1.0, "socket_connect_timeout": 1.0}
     redis_cache = {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": url, "OPTIONS": patience}
     layer = {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": [url]}}
+    assert live.flush(10)
     before, resting.redis = resting.redis, resting.Resting()
     try:
         with override_settings(CACHES={"default": redis_cache}, CHANNEL_LAYERS={"default": layer}):
             yield
+            assert live.flush(10)  # else what is under way to this Redis would put the next one to rest
     finally:
-        resting.redis = before  # after the settings: what is still under way to this Redis keeps the other
+        resting.redis = before
 
 
 @contextmanager
