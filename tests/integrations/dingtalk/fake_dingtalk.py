@@ -244,7 +244,7 @@ def _handler(fake: FakeDingTalk, host: str) -> type[BaseHTTPRequestHandler]:
             if fault == CUT_BEFORE:
                 return self._cut()
             if fault == HANG:
-                time.sleep(0.5)
+                time.sleep(1.5)
                 return self._cut()
             if isinstance(fault, tuple):
                 return self._send(*fault)

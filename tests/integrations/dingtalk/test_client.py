@@ -155,7 +155,7 @@ def test_outcome_is_unknown_when_the_answer_takes_too_long(
     started = time.monotonic()
     with pytest.raises(OutcomeUnknown):
         client.send_by_session(dingtalk.webhook, cards.webhook_message(HELLO))
-    assert time.monotonic() - started < 0.4
+    assert time.monotonic() - started < 1.2
 
 
 @pytest.mark.parametrize("fault", LOST)

@@ -113,13 +113,13 @@ def test_answer_does_not_wait_long_for_a_sign_that_hangs(
     desk: Desk, feishu: FakeFeishu, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(calls, "HURRIED", httpx.Timeout(0.05))
-    feishu.reaction_takes_s = 0.5
+    feishu.reaction_takes_s = 1.5
     reply = desk.open()
     began_s = time.monotonic()
     with pytest.raises(PlatformError, match="did not answer"):
         reply.begin()
 
-    assert time.monotonic() - began_s < 0.4
+    assert time.monotonic() - began_s < 1.2
     reply.finish("answer")
     assert feishu.texts == ["answer"]
 
