@@ -24,7 +24,7 @@ from tests.servers.site import ROOT, Site, free_port, until
 
 
 @pytest.mark.rule("W5")
-@pytest.mark.parametrize("mode", ["text", "stream"])
+@pytest.mark.parametrize("mode", [pytest.param("text", marks=pytest.mark.long), "stream"])
 def test_a_site_killed_while_it_answers_loses_and_doubles_nothing(
     site: Site, feishu: FakeFeishu, service: ModelService, mode: str
 ) -> None:
