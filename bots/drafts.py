@@ -91,7 +91,7 @@ def draft(endpoint: Endpoint, incoming: IncomingMessage) -> Draft | None:
             "mentions": [asdict(mention) for mention in incoming.mentions],
             "attachments": [asdict(attachment) for attachment in incoming.attachments],
             **({"quoted": asdict(incoming.quoted)} if incoming.quoted else {}),
-            "target": {name: value for name, value in asdict(target).items() if name != "webhook_url"},
+            "target": target.without_secret(),
         },
     )
 

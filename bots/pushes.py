@@ -6,7 +6,6 @@ A push is a Message with role ``assistant`` and no ``reply_to``, in a conversati
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -83,7 +82,6 @@ def _made(values: dict[str, Any], name: str) -> tuple[Message, bool]:
 
 
 def _values(endpoint: Endpoint, target: ReplyTarget, text: str, *, is_markdown: bool) -> dict[str, Any]:
-    place = {name: value for name, value in asdict(target).items() if name != "webhook_url"}
     now = timezone.now()
     return {
         "conversation": _conversation(endpoint, target),
@@ -92,7 +90,7 @@ def _values(endpoint: Endpoint, target: ReplyTarget, text: str, *, is_markdown: 
         "text": text,
         "platform": endpoint.credential.platform,
         "app_id": endpoint.credential.app_id,
-        "details": {"kind": "push", "target": place, "is_markdown": is_markdown},
+        "details": {"kind": "push", "target": target.without_secret(), "is_markdown": is_markdown},
         "received_at": now,
         "answered_at": now,
     }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import lru_cache
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -25,7 +26,13 @@ QUOTAS: Final[dict[str, tuple[Quota, ...]]] = {Platform.DINGTALK: ("api", "webho
 
 def month_of(moment: datetime) -> date:
     """The first day of the month that a call counts in."""
-    return moment.astimezone(CHINA).date().replace(day=1)
+    return _month_of_hour(int(moment.timestamp() // 3600))
+
+
+@lru_cache(maxsize=64)
+def _month_of_hour(hours: int) -> date:
+    """China's months begin with an hour of the Unix clock. Kept: it is asked for with each call and each event."""
+    return datetime.fromtimestamp(hours * 3600, CHINA).date().replace(day=1)
 
 
 @dataclass(frozen=True, slots=True)

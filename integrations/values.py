@@ -6,8 +6,8 @@ Plain Python: knows no bot, no engine, no Django model. Raw payloads never leave
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, fields
+from typing import Any, Final, Literal
 
 ChatType = Literal["direct", "group"]
 Vote = Literal["up", "down"]
@@ -108,6 +108,13 @@ class ReplyTarget:
     webhook_url: str = field(default="", repr=False)
     webhook_expires_at_s: float = 0.0
     sender_name: str = ""
+
+    def without_secret(self) -> dict[str, Any]:
+        """What is kept with a message in clear."""
+        return {name: getattr(self, name) for name in _TARGET_IN_CLEAR}
+
+
+_TARGET_IN_CLEAR: Final = tuple(one.name for one in fields(ReplyTarget) if one.name != "webhook_url")
 
 
 @dataclass(frozen=True, slots=True)

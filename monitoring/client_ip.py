@@ -83,6 +83,7 @@ def resolve(peer: str, forwarded: Iterable[str], trusted: Sequence[Network]) -> 
     return str(address) if address else ""
 
 
+@lru_cache(maxsize=4096)
 def parse_address(text: str) -> Address | None:
     """Read an address with or without port, brackets or zone; IPv4-mapped IPv6 becomes IPv4. None if it is none."""
     text = text.strip()

@@ -64,14 +64,15 @@ class BoundedChannel(HTTPChannel):
     MAX_LENGTH = LONGEST_LINE_BYTES
     length: int | None
     _is_idle = True
+    _wait_s = 0.0  # for what the sender may take so long now; 0: nothing new
     _is_deaf = False  # what still comes is thrown away
     _body_since_s = 0.0  # 0: no body is being read
 
     def dataReceived(self, data: bytes) -> None:
         if self._is_idle:
-            self._is_idle = False
-            self.setTimeout(HEADERS_S)
+            self._is_idle, self._wait_s = False, HEADERS_S
         LineReceiver.dataReceived(self, data)  # HTTPChannel's would give new time with each byte
+        self._set_clock()
 
     def lineLengthExceeded(self, line: bytes) -> None:
         self._answer(refusals.MANY_HEADERS if hasattr(self, "_command") else refusals.LONG_ADDRESS)
@@ -98,8 +99,7 @@ class BoundedChannel(HTTPChannel):
         if is_too_large:
             self._close_after(request)
         else:
-            self._body_since_s = time.monotonic()
-            self.setTimeout(BODY_S)
+            self._body_since_s, self._wait_s = time.monotonic(), BODY_S
 
     def _send100Continue(self) -> None:
         if not self._is_deaf:
@@ -113,12 +113,19 @@ class BoundedChannel(HTTPChannel):
             self._cut_off()
 
     def allContentReceived(self) -> None:
-        self._body_since_s = 0.0
+        self._body_since_s = self._wait_s = 0.0
         super().allContentReceived()
 
     def requestDone(self, request: Any) -> None:
         self._is_idle, self._savedTimeOut = True, IDLE_S
         super().requestDone(request)
+        self._set_clock()
+
+    def _set_clock(self) -> None:
+        """After reading all that is here: most requests are here at once, and need no clock."""
+        if self._wait_s and not self._is_deaf:
+            self.setTimeout(self._wait_s)
+        self._wait_s = 0.0
 
     def timeoutConnection(self) -> None:
         if self._is_deaf:
@@ -177,6 +184,9 @@ class BoundedChannel(HTTPChannel):
 
 class BoundedFactory(HTTPFactory):
     """Makes the channels. Without TLS of our own there is no HTTP/2 to choose, so none of Twisted's choosers."""
+
+    def log(self, request: Any) -> None:
+        """No access log; Twisted would still word each line of it."""
 
     protocol = BoundedChannel
 

@@ -5,6 +5,7 @@ Unknown kinds are Ignored or ``unsupported``, never an error.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
@@ -124,7 +125,7 @@ def session_url(webhook: str, oapi_url: str) -> str:
 def same_origin(url: str, base: str) -> bool:
     """Whether ``url`` leads to ``base``'s scheme, host and port, and to nobody's account there."""
     try:
-        origin, own = _origin(url), _origin(base)
+        origin, own = _origin(url), _own_origin(base)
     except ValueError:
         return False
     return origin == own and bool(own[1]) and "@" not in urlsplit(url).netloc
@@ -133,6 +134,9 @@ def same_origin(url: str, base: str) -> bool:
 def _origin(url: str) -> tuple[str, str, int]:
     parts = urlsplit(url)
     return parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+
+
+_own_origin = lru_cache(maxsize=32)(_origin)  # the same with each message
 
 
 def _target(payload: Json, credentials: Credentials, chat_type: ChatType, staff_id: str, sender_id: str) -> ReplyTarget:
