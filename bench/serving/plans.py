@@ -38,7 +38,7 @@ _GPU_LIMITS = EngineLimits(
 
 def plan_for(device: str, *, quick: bool, minutes: float | None) -> Plan:
     if device == "cpu":
-        return _cpu_quick(minutes or 2.0) if quick else _cpu_full(minutes or 15.0)
+        return _cpu_quick(minutes or 2.0) if quick else _cpu_full(minutes or 20.0)
     return _gpu(minutes or (3.0 if quick else 12.0), "quick" if quick else "full")
 
 
@@ -78,7 +78,7 @@ def _cpu_full(minutes: float) -> Plan:
         static_nth=6,
         static=(16,),
         users=(1, 16, 64, 256),
-        long_contexts=((64, 704, 64),),
+        long_contexts=((64, 704, 64), (64, 512, 256)),
         decode=((1, 256), (16, 256), (64, 256)),
         followups=("tiny Qwen3", "Qwen3-8B, two layers"),
         open_asks=48,
