@@ -58,7 +58,7 @@ bench:  ## measure the message path; JSON, table and plot to docs/benchmarks/ (1
 	@$(PYTHON) scripts/install.py development
 	@$(BIN)/python -m bench.path
 
-bench-inference:  ## measure the local engine; to docs/benchmarks/ (CPU, 20 minutes; on a GPU: ARGS="--device cuda")
+bench-inference:  ## measure the local engine; to docs/benchmarks/ (CPU, 30 minutes; on a GPU: ARGS="--device cuda")
 	@$(PYTHON) scripts/install.py development
 	@$(BIN)/python -m bench.inference $(ARGS)
 

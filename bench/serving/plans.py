@@ -38,7 +38,7 @@ _GPU_LIMITS = EngineLimits(
 
 def plan_for(device: str, *, quick: bool, minutes: float | None) -> Plan:
     if device == "cpu":
-        return _cpu_quick(minutes or 2.0) if quick else _cpu_full(minutes or 20.0)
+        return _cpu_quick(minutes or 2.0) if quick else _cpu_full(minutes or 30.0)
     return _gpu(minutes or (3.0 if quick else 12.0), "quick" if quick else "full")
 
 
