@@ -119,7 +119,7 @@ class CompletionSerializer(serializers.Serializer[Any]):
         return [_stored(role, content) for role, content in self.contents()]
 
     def contents(self) -> list[tuple[str, Content]]:
-        """(role, content) of each message."""
+        """(role, content) of each message: each of the two forms below has its own."""
         raise NotImplementedError
 
 

@@ -10,11 +10,9 @@ from clawdbot_site.security.models import Team
 from clawdbot_site.security.teams import visible
 
 
-class _Visible:
-    context: Any
-
+class _Visible(serializers.RelatedField[Any, Any, Any]):
     def get_queryset(self) -> Any:
-        rows = super().get_queryset()  # type: ignore[misc]  # a mixin for related fields
+        rows = super().get_queryset()
         return visible(rows, getattr(self.context.get("request"), "auth", None)) if rows is not None else None
 
 
