@@ -51,6 +51,10 @@ class KVCache:
         self.values = [zeros(layer, layer.value_size) for layer in layers]
         self.mirror = Mirror(self.keys, self.values) if mirrored else None
 
+    @property
+    def last_layer(self) -> int:
+        return len(self.keys) - 1
+
     def of(self, layer: int) -> tuple[Tensor, Tensor]:
         return self.keys[layer], self.values[layer]
 

@@ -7,7 +7,7 @@ than what they compute. Large ones stay torch's, which shares them among threads
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -63,6 +63,13 @@ def _are_for_threads(rows: int) -> bool:
     return rows > _MANY_ROWS and torch.get_num_threads() > 1
 
 
+class SparingStep(Step, Protocol):
+    """As what computes attention where our C functions run (``attention_native``)."""
+
+    def kept(self, layer: int) -> Tensor | None:
+        """The tokens that the layer owes anything of, int64; None: all."""
+
+
 class FusedLayer:
     """Stands in for a layer's ``forward``. Calls without a step, and large ones, go to the layer itself."""
 
@@ -75,13 +82,13 @@ class FusedLayer:
         self.agrees = self._tried_out()
 
     def __call__(self, hidden_states: Tensor, *others: Any, **options: Any) -> Any:
-        step: Step | None = options.get("step")
+        step: SparingStep | None = options.get("step")
         if step is None or type(hidden_states) is not Tensor or _are_for_threads(hidden_states.shape[1]):
             return self._original(hidden_states, *others, **options)
         cosine, sine = options["position_embeddings"]
         return self._computed(hidden_states[0].contiguous(), cosine[0].contiguous(), sine[0].contiguous(), step)[None]
 
-    def _computed(self, given: Tensor, cosine: Tensor, sine: Tensor, step: Step) -> Tensor:
+    def _computed(self, given: Tensor, cosine: Tensor, sine: Tensor, step: SparingStep) -> Tensor:
         layer, rows = self._layer, len(given)
         query = given.new_empty(rows, layer.heads, layer.head_size)
         key, value = (given.new_empty(rows, layer.kv_heads, layer.head_size) for _ in range(2))
@@ -89,8 +96,14 @@ class FusedLayer:
         mixed = step.attend(
             self._number, query.transpose(0, 1), key.transpose(0, 1), value.transpose(0, 1), **self._told
         )
+        kept = step.kept(self._number)
+        if kept is None:
+            return self._after_attention(given, mixed)
+        return torch.zeros_like(given).index_copy_(0, kept, self._after_attention(given[kept], mixed[kept]))
+
+    def _after_attention(self, given: Tensor, mixed: Tensor) -> Tensor:
         out = torch.empty_like(given)
-        self._native.after_attention(layer, given, mixed.contiguous(), out)
+        self._native.after_attention(self._layer, given, mixed.contiguous(), out)
         return out
 
     def _tried_out(self) -> bool:
@@ -135,6 +148,9 @@ class _Trial:
 
     def __init__(self) -> None:
         self.told: dict[str, Any] = {}
+
+    def kept(self, layer: int) -> Tensor | None:
+        return None
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, **told: Any) -> Tensor:
         self.told = told

@@ -9,8 +9,6 @@ each key head), KEY_SIZE, VALUE_SIZE, PAGE. Numbers that are none must come out 
 
 #include "native.h"
 
-#define HEADS (KV_HEADS * GROUP)
-
 /* What comes next is fetched into the second cache: the first one is filled by what is being read. */
 static inline void fetch(const float *next) {
     __builtin_prefetch(next, 0, 2);
@@ -54,8 +52,7 @@ static void weigh(Row *row, int count, float softcap) {
         }
         for (int token = 0; token < PAGE; token++)
             score[token] -= best;
-        for (int token = 0; token < PAGE; token += EXPONENTIALS)
-            exponentials(score + token);
+        exponentials(score, PAGE);
         for (int token = count; token < PAGE; token++)
             score[token] = 0;
         for (int token = 0; token < PAGE; token++)

@@ -1,14 +1,30 @@
-/* What native.c and native_layers.c share. */
+/* What the C files share. */
 
 #include <math.h>
 #include <stdint.h>
 
-#define EXPONENTIALS 16 /* at once; a page of scores, too */
+#if defined __AVX512F__
+#define LANES 16 /* of a register */
+#define SUMS 16 /* registers that a loop keeps its sums in */
+#elif defined __AVX__
+#define LANES 8
+#define SUMS 12
+#elif defined __aarch64__
+#define LANES 4
+#define SUMS 24
+#else
+#define LANES 4
+#define SUMS 8
+#endif
+
+typedef float vec __attribute__((vector_size(LANES * sizeof(float)), aligned(sizeof(float)), may_alias));
+
+#define HEADS (KV_HEADS * GROUP)
 
 /* Correct to the last bits of a float (Cephes); written so that compilers make vectors of it, which they do as long as
    it is a function of its own. */
-static __attribute__((noinline)) void exponentials(float *numbers) {
-    for (int at = 0; at < EXPONENTIALS; at++) {
+static __attribute__((noinline)) void exponentials(float *numbers, int count) {
+    for (int at = 0; at < count; at++) {
         float given = numbers[at] < -87.0f ? -87.0f : numbers[at];
         given = given > 87.0f ? 87.0f : given;
         float power = nearbyintf(given * 1.44269504f);

@@ -22,11 +22,12 @@ from inference.engines.local.limits import PAGE_TOKENS
 
 logger = logging.getLogger(__name__)
 
-_SOURCES = [str(Path(__file__).with_name(name)) for name in ("native.c", "native_layers.c")]
+_SOURCES = [str(Path(__file__).with_name(name)) for name in ("native.c", "native_layers.c", "native_prompts.c")]
 _COMPILERS = ("cc", "gcc", "clang")
 _PATIENCE_S = 60.0
 # Sums may be taken in any order, as vectors want it; numbers that are none must still come out as such.
 _FLAGS = ("-O3", "-march=native", "-fassociative-math", "-fno-signed-zeros", "-fno-trapping-math", "-fno-math-errno")
+_ROWS_AT_ONCE = 64  # of a layer: what they become on the way stays in the second cache
 _POINTER, _COUNT, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 
 
@@ -59,6 +60,9 @@ class Native:
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self._attend = _typed(library.attend, *[_POINTER] * 4, _COUNT, *[_POINTER] * 2, *[_COUNT] * 2, *[_NUMBER] * 2)
+        self._attend_prompt = _typed(
+            library.attend_prompt, *[_POINTER] * 4, *[_COUNT] * 2, _POINTER, _COUNT, *[_NUMBER] * 2
+        )
         self._rms_norm = _typed(library.rms_norm, *[_POINTER] * 3, *[_COUNT] * 2, *[_NUMBER] * 2)
         self._product = _typed(library.product, _POINTER, *[_COUNT] * 2, _POINTER, _COUNT, _POINTER)
         self._before_attention = _typed(library.before_attention, *[_POINTER] * 4, _COUNT, *[_POINTER] * 4)
@@ -93,6 +97,34 @@ class Native:
             softcap or 0.0,
         )
 
+    def attend_prompt(
+        self,
+        query: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        table: Tensor,
+        start: int,
+        out: Tensor,
+        *,
+        scaling: float,
+        window: int | None,
+        softcap: float | None,
+    ) -> None:
+        """[tokens, heads, size] of one sequence from its token ``start`` on, two [pages, page, kv heads, size] with
+        theirs in them, int64 [pages] -> ``out`` [tokens, heads, size of values]."""
+        self._attend_prompt(
+            query.data_ptr(),
+            keys.data_ptr(),
+            values.data_ptr(),
+            table.data_ptr(),
+            start,
+            len(query),
+            out.data_ptr(),
+            window or 0,
+            scaling,
+            softcap or 0.0,
+        )
+
     def rms_norm(self, given: Tensor, weight: Tensor, out: Tensor, epsilon: float, *, one_more: bool) -> None:
         size = given.shape[-1]
         rows = given.numel() // size
@@ -108,7 +140,7 @@ class Native:
         self, layer: Layer, given: Tensor, cosine: Tensor, sine: Tensor, query: Tensor, key: Tensor, value: Tensor
     ) -> None:
         """[rows, hidden], two [rows, head size] -> fills three [rows, heads, head size]."""
-        room = given.new_empty(len(given) * (layer.hidden + layer.qkv_width))
+        room = given.new_empty(min(len(given), _ROWS_AT_ONCE) * (layer.hidden + layer.qkv_width))
         self._before_attention(
             ctypes.addressof(layer),
             given.data_ptr(),
@@ -123,7 +155,7 @@ class Native:
 
     def after_attention(self, layer: Layer, given: Tensor, mixed: Tensor, out: Tensor) -> None:
         """[rows, hidden], [rows, heads, head size] -> ``out`` [rows, hidden]."""
-        room = given.new_empty(len(given) * (layer.hidden + 2 * layer.inner))
+        room = given.new_empty(min(len(given), _ROWS_AT_ONCE) * (layer.hidden + 2 * layer.inner))
         self._after_attention(
             ctypes.addressof(layer), given.data_ptr(), mixed.data_ptr(), len(given), out.data_ptr(), room.data_ptr()
         )
@@ -156,6 +188,7 @@ def _built(compiler: str, heads: Heads) -> ctypes.CDLL:
         "GROUP": heads.group,
         "KEY_SIZE": heads.key_size,
         "VALUE_SIZE": heads.value_size,
+        "ROWS_AT_ONCE": _ROWS_AT_ONCE,
     }
     with tempfile.TemporaryDirectory(prefix="clawdbot-native-") as folder:
         made = Path(folder) / "native.so"

@@ -1,7 +1,7 @@
 /* A decoder layer of Llama's kind, before and after its attention, for a CPU and 32-bit numbers.
 
 Compiled with native.c. Weights come packed (layers_native.py): the outputs of a product in panels of 32, each panel's
-weights for one input side by side, filled up with zeros. */
+weights for one input side by side, filled up with zeros. ROWS_AT_ONCE rows pass all weights before the next ones do. */
 
 #include <math.h>
 #include <stdint.h>
@@ -10,24 +10,10 @@ weights for one input side by side, filled up with zeros. */
 #include "native.h"
 
 #define PANEL 32
-#if defined __AVX512F__
-#define LANES 16 /* of a register */
-#define TILE 8 /* rows whose sums fit into the registers */
-#elif defined __AVX__
-#define LANES 8
-#define TILE 3
-#elif defined __aarch64__
-#define LANES 4
-#define TILE 3
-#else
-#define LANES 4
-#define TILE 1
-#endif
 #define PARTS (PANEL / LANES)
+#define TILE (SUMS / PARTS) /* rows whose sums fit into the registers */
 #define MOST_ROWS 8
-#define ROWS_AT_ONCE 64 /* their numbers stay in the second cache while the weights pass */
-
-typedef float vec __attribute__((vector_size(LANES * sizeof(float)), aligned(sizeof(float)), may_alias));
+#define EXPONENTIALS 16 /* at once */
 
 typedef struct {
     const float *numbers;
@@ -99,10 +85,8 @@ static void turn(const float *given, const float *norm, float epsilon, const flo
     }
 }
 
-/* given [rows, hidden], cosine and sine [rows, head size] -> query [rows, heads, head size], key and value
-   [rows, kv heads, head size]. room: rows * (hidden + qkv width) numbers. */
-void before_attention(const Layer *layer, const float *given, const float *cosine, const float *sine, int64_t rows,
-                      float *query, float *key, float *value, float *room) {
+static void some_before_attention(const Layer *layer, const float *given, const float *cosine, const float *sine,
+                                  int64_t rows, float *query, float *key, float *value, float *room) {
     int64_t size = layer->head_size, keys = layer->heads * size, values = keys + layer->kv_heads * size;
     float *qkv = room + rows * layer->hidden;
     rms_norm(given, layer->norm, room, rows, layer->hidden, layer->epsilon, 0);
@@ -117,20 +101,31 @@ void before_attention(const Layer *layer, const float *given, const float *cosin
     }
 }
 
+/* given [rows, hidden], cosine and sine [rows, head size] -> query [rows, heads, head size], key and value
+   [rows, kv heads, head size]. room: (hidden + qkv width) numbers a row, for the rows at once. */
+void before_attention(const Layer *layer, const float *given, const float *cosine, const float *sine, int64_t rows,
+                      float *query, float *key, float *value, float *room) {
+    int64_t asked = layer->heads * layer->head_size, kept = layer->kv_heads * layer->head_size;
+    for (int64_t first = 0; first < rows; first += ROWS_AT_ONCE)
+        some_before_attention(layer, given + first * layer->hidden, cosine + first * layer->head_size,
+                              sine + first * layer->head_size, rows - first < ROWS_AT_ONCE ? rows - first : ROWS_AT_ONCE,
+                              query + first * asked, key + first * kept, value + first * kept, room);
+}
+
 /* gate = up * gate / (1 + e^-gate); count is a multiple of EXPONENTIALS. */
 static void swish(float *restrict gate, const float *restrict up, int64_t count) {
     for (int64_t first = 0; first < count; first += EXPONENTIALS, gate += EXPONENTIALS, up += EXPONENTIALS) {
         float power[EXPONENTIALS];
         for (int at = 0; at < EXPONENTIALS; at++)
             power[at] = -gate[at];
-        exponentials(power);
+        exponentials(power, EXPONENTIALS);
         for (int at = 0; at < EXPONENTIALS; at++)
             gate[at] = up[at] * gate[at] / (1.0f + power[at]);
     }
 }
 
-/* given [rows, hidden], mixed [rows, heads, head size] -> out [rows, hidden]. room: rows * (hidden + 2 * inner) numbers. */
-void after_attention(const Layer *layer, const float *given, const float *mixed, int64_t rows, float *out, float *room) {
+static void some_after_attention(const Layer *layer, const float *given, const float *mixed, int64_t rows, float *out,
+                                 float *room) {
     int64_t hidden = layer->hidden, inner = layer->inner, mixed_size = layer->heads * layer->head_size;
     float *gate = room + rows * hidden, *up = gate + rows * inner;
     multiply((Rows){mixed, mixed_size}, rows, mixed_size, layer->out, hidden, (Rows){given, hidden}, out);
@@ -139,4 +134,13 @@ void after_attention(const Layer *layer, const float *given, const float *mixed,
     multiply((Rows){room, hidden}, rows, hidden, layer->up, inner, (Rows){0, 0}, up);
     swish(gate, up, rows * inner);
     multiply((Rows){gate, inner}, rows, inner, layer->down, hidden, (Rows){out, hidden}, out);
+}
+
+/* given [rows, hidden], mixed [rows, heads, head size] -> out [rows, hidden].
+   room: (hidden + 2 * inner) numbers a row, for the rows at once. */
+void after_attention(const Layer *layer, const float *given, const float *mixed, int64_t rows, float *out, float *room) {
+    int64_t hidden = layer->hidden, mixed_size = layer->heads * layer->head_size;
+    for (int64_t first = 0; first < rows; first += ROWS_AT_ONCE)
+        some_after_attention(layer, given + first * hidden, mixed + first * mixed_size,
+                             rows - first < ROWS_AT_ONCE ? rows - first : ROWS_AT_ONCE, out + first * hidden, room);
 }

@@ -18,7 +18,13 @@ pytestmark = pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "clang")
 
 
 class Mixing:
-    """A step in which every token hears of all others."""
+    """A step in which every token hears of all others; some are asked for in the end."""
+
+    def __init__(self, kept: list[int] | None = None) -> None:
+        self._kept = None if kept is None else torch.tensor(kept, dtype=torch.int64)
+
+    def kept(self, layer: int) -> Tensor | None:
+        return self._kept
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, **told: Any) -> Tensor:
         self.told = told
@@ -69,6 +75,20 @@ def test_a_layer_in_c_gives_what_the_layer_itself_gives(name, changes, rows, tok
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("kept", [[], [0], [69], [3, 64, 65]])
+def test_a_layer_of_which_some_rows_are_wanted_computes_no_others(kept, tokenizer):
+    layer = layers_of("qwen3", tokenizer)[0]
+    given, options = inputs(layer, 70)
+    wanted = layer(given, **options)[0]
+
+    found = layer(given, **{**options, "step": Mixing(kept)})[0]
+
+    others = [row for row in range(70) if row not in kept]
+    torch.testing.assert_close(found[kept], wanted[kept], rtol=1e-5, atol=1e-5)
+    assert not found[others].any()
+
+
+@torch.inference_mode()
 @pytest.mark.parametrize("rows", [1, 8, 11])
 def test_the_last_product_gives_what_the_model_gives(rows, tokenizer):
     model = tiny.make("glm4", tokenizer).model  # whatever the layers before it are
@@ -85,7 +105,7 @@ def test_the_last_product_gives_what_the_model_gives(rows, tokenizer):
 
 @torch.inference_mode()
 def test_a_number_that_is_none_stays_none_and_in_its_row(tokenizer):
-    class Copying:
+    class Copying(Mixing):
         def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, **told: Any) -> Tensor:
             return query.transpose(0, 1)
 
