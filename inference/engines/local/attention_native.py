@@ -55,7 +55,11 @@ class Work:
         for piece in pieces:
             tokens = slice(piece.first, piece.first + piece.count)
             query, out = self.query[tokens], self.out[tokens]
-            self.native.attend_prompt(query, self.keys, self.values, piece.table, piece.start, out, **self.options)
+            if piece.count > 1:
+                self.native.attend_prompt(query, self.keys, self.values, piece.table, piece.start, out, **self.options)
+            else:  # it would leave most lanes of a register empty
+                table, length = piece.table[None].int(), torch.tensor([piece.start + 1])
+                self.native.attend(query, self.keys, self.values, table, length, out, **self.options)
 
 
 class NativeStep:
