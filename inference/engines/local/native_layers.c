@@ -13,7 +13,7 @@ weights for one input side by side, filled up with zeros. ROWS_AT_ONCE rows pass
 #define PARTS (PANEL / LANES)
 #define TILE (SUMS / PARTS) /* rows whose sums fit into the registers */
 #define MOST_ROWS 8
-#define EXPONENTIALS 16 /* at once */
+#define EXPONENTIALS 256 /* at once */
 
 typedef struct {
     const float *numbers;
@@ -71,18 +71,31 @@ typedef struct {
     float epsilon, second_epsilon, query_epsilon, key_epsilon;
 } Layer;
 
-/* Each head's two halves turn against each other (rotary positions). */
+/* Each head's two halves turn against each other (rotary positions), after their norm where there is one. */
+static inline __attribute__((always_inline)) void turn_half(const float *restrict given, const float *restrict norm, float scale,
+                                                            const float *restrict cosine, const float *restrict sine,
+                                                            int64_t half, float *restrict out) {
+    for (int64_t at = 0; at < half; at++) {
+        float first = given[at], second = given[at + half];
+        if (norm) {
+            first *= scale * norm[at];
+            second *= scale * norm[at + half];
+        }
+        out[at] = first * cosine[at] - second * sine[at];
+        out[at + half] = second * cosine[at + half] + first * sine[at + half];
+    }
+}
+
 static void turn(const float *given, const float *norm, float epsilon, const float *cosine, const float *sine, int64_t size,
                  float *out) {
-    float normed[size];
-    if (norm) {
-        rms_norm(given, norm, normed, 1, size, epsilon, 0);
-        given = normed;
+    float squares = 0;
+    if (!norm) {
+        turn_half(given, 0, 1, cosine, sine, size / 2, out);
+        return;
     }
-    for (int64_t at = 0, half = size / 2; at < half; at++) {
-        out[at] = given[at] * cosine[at] - given[at + half] * sine[at];
-        out[at + half] = given[at + half] * cosine[at + half] + given[at] * sine[at + half];
-    }
+    for (int64_t at = 0; at < size; at++)
+        squares += given[at] * given[at];
+    turn_half(given, norm, 1.0f / sqrtf(squares / size + epsilon), cosine, sine, size / 2, out);
 }
 
 static void some_before_attention(const Layer *layer, const float *given, const float *cosine, const float *sine,
@@ -112,14 +125,15 @@ void before_attention(const Layer *layer, const float *given, const float *cosin
                               query + first * asked, key + first * kept, value + first * kept, room);
 }
 
-/* gate = up * gate / (1 + e^-gate); count is a multiple of EXPONENTIALS. */
+/* gate = up * gate / (1 + e^-gate) */
 static void swish(float *restrict gate, const float *restrict up, int64_t count) {
+    float power[EXPONENTIALS];
     for (int64_t first = 0; first < count; first += EXPONENTIALS, gate += EXPONENTIALS, up += EXPONENTIALS) {
-        float power[EXPONENTIALS];
-        for (int at = 0; at < EXPONENTIALS; at++)
+        int some = count - first < EXPONENTIALS ? count - first : EXPONENTIALS;
+        for (int at = 0; at < some; at++)
             power[at] = -gate[at];
-        exponentials(power, EXPONENTIALS);
-        for (int at = 0; at < EXPONENTIALS; at++)
+        exponentials(power, some);
+        for (int at = 0; at < some; at++)
             gate[at] = up[at] * gate[at] / (1.0f + power[at]);
     }
 }
