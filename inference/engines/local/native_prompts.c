@@ -79,13 +79,14 @@ static void mix_all(Lanes *lanes, const float *const *values, int count) {
         mix_rows(1, lanes, values, at, count);
 }
 
-/* A lane sees keys up to its own position, and back to its window's start. */
-static void hide(Lanes *lanes, int64_t first, int count, int64_t window, float with) {
+/* A lane sees keys up to its own position, and back to its window's start: one at least of the first keys, as there are
+   more of them than lanes, so that what is hidden from it comes to nothing beside. */
+static void hide(Lanes *lanes, int64_t first, int count, int64_t window) {
     for (int at = 0; at < count; at++)
         for (int lane = 0; lane < QUERIES; lane++) {
             int64_t behind = lanes->position[lane] - (first + at);
             if (behind < 0 || (window > 0 && behind >= window))
-                lanes->score[at][lane] = with;
+                lanes->score[at][lane] = NOTHING;
         }
 }
 
@@ -166,15 +167,12 @@ static void see(Lanes *lanes, const Past *past, int64_t kv_head, int64_t from, i
         values[at] = past->values + (place * KV_HEADS + kv_head) * VALUE_SIZE;
     }
     int64_t oldest = lanes->position[0], newest = lanes->position[lanes->count - 1];
-    int hides = from + count - 1 > oldest || (past->window > 0 && newest - from >= past->window);
     ask_all(lanes, keys, count);
     soften(lanes, count, past->softcap);
-    if (hides)
-        hide(lanes, from, count, past->window, NOTHING);
+    if (from + count - 1 > oldest || (past->window > 0 && newest - from >= past->window))
+        hide(lanes, from, count, past->window);
     fade(lanes, count);
     weigh(lanes, count);
-    if (hides)
-        hide(lanes, from, count, past->window, 0);
     add_up(lanes, count);
     mix_all(lanes, values, count);
 }
