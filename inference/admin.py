@@ -144,7 +144,7 @@ class LanguageModelAdmin(AuditedModelAdmin):
             _("Patience and checks"),
             {"fields": [("first_token_timeout_s", "between_tokens_timeout_s"), "is_checked_often"]},
         ),
-        (_("Price"), {"fields": [("prompt_price", "completion_price", "currency")]}),
+        (_("Price"), {"fields": ["prompt_price", "completion_price", "currency"]}),
     ]
 
     # -- the list --

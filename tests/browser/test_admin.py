@@ -88,6 +88,24 @@ def test_every_page_opens_without_a_complaint(open_page: OpenPage, site: Site, s
 
 
 @SIZES
+def test_the_workers_of_a_model_fit_the_page(open_page: OpenPage, site: Site, size: str):
+    with open_page(size) as page:
+        open_playground(page, site)
+        ask(page, "Hello")  # so that a worker has the model
+        expect(page.locator(last(page))).to_have_attribute("data-state", "done")
+        page.goto(f"{site.url}/admin/inference/languagemodel/")
+        page.locator("#result_list a[href*='/change/']").get_by_text("remote", exact=True).click()
+        workers = page.get_by_role("region", name="Workers that run it")
+        for _ in range(20):  # it tells every few seconds
+            if workers.count():
+                break
+            page.wait_for_timeout(1000)
+            page.reload()
+        expect(workers.get_by_text("ready")).to_be_visible()
+        check_width(page)
+
+
+@SIZES
 def test_a_bot_is_set_up_by_clicking(open_page: OpenPage, site: Site, service: ModelService, size: str):
     with open_page(size) as page:
         _make_model(page, site, service, f"model-{size}")
