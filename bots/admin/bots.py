@@ -46,9 +46,7 @@ class BotForm(forms.ModelForm):
         label=_("Groups"), required=False, help_text=_("IDs of groups in which everybody may talk to it, one a line.")
     )
 
-    class Meta:
-        model = Bot
-        fields = "__all__"  # noqa: DJ007  (the admin's fieldsets choose)
+    class Meta:  # the admin names the model, and its fieldsets choose the fields
         widgets = {
             "system_prompt": UnfoldAdminTextareaWidget(attrs={"rows": 8}),
             "welcome_text": UnfoldAdminTextareaWidget(attrs={"rows": 3}),

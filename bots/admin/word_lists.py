@@ -36,9 +36,7 @@ class WordListForm(forms.ModelForm):
         help_text=_("Takes the place of the whole text above. UTF-8 or GB18030, at most 1 MB."),
     )
 
-    class Meta:
-        model = WordList
-        fields = "__all__"  # noqa: DJ007  (the admin's fieldsets choose)
+    class Meta:  # the admin names the model, and its fieldsets choose the fields
         widgets = {"text": UnfoldAdminTextareaWidget(attrs={"rows": 14})}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
