@@ -144,32 +144,18 @@ def test_the_last_layer_computes_only_the_tokens_that_are_sampled_after(threads,
 
 
 @needs_compiler
-def test_a_number_that_is_none_stays_none_in_prompts():
-    heads = Heads(1, 1, 16, 16)
-    keys = torch.randn(2, 16, 1, 16)
-    keys[1, 3] = torch.nan
-    out = torch.empty(5, 1, 16)
-
-    native_for(heads).attend_prompt(
-        torch.randn(5, 1, 16), keys, keys, torch.tensor([1]), 0, out, scaling=1.0, window=None, softcap=None
-    )
-
-    assert out[3:].isnan().all()
-
-
-@needs_compiler
 def test_a_number_that_is_none_stays_none():
-    heads = Heads(1, 1, 16, 16)
+    native, options = native_for(Heads(1, 1, 16, 16)), {"scaling": 1.0, "window": None, "softcap": None}
     keys = torch.randn(2, 16, 1, 16)
     keys[1, 3] = torch.nan
-    out = torch.empty(1, 1, 16)
+    query, single, prompt = torch.randn(5, 1, 16), torch.empty(1, 1, 16), torch.empty(5, 1, 16)
     table, lengths = torch.tensor([[1]], dtype=torch.int32), torch.tensor([5])
 
-    native_for(heads).attend(
-        torch.randn(1, 1, 16), keys, keys, table, lengths, out, scaling=1.0, window=None, softcap=None
-    )
+    native.attend(query[:1], keys, keys, table, lengths, single, **options)
+    native.attend_prompt(query, keys, keys, torch.tensor([1]), 0, prompt, **options)
 
-    assert out.isnan().all()
+    assert single.isnan().all()
+    assert prompt[3:].isnan().all()
 
 
 @needs_compiler
